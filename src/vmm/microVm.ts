@@ -1,0 +1,69 @@
+import type { Duplex } from 'node:stream';
+import type { VmId } from '../base/ids.ts';
+
+export type Accelerator = 'kvm' | 'tcg';
+export type AgentTransport = 'serial' | 'vsock';
+
+/** A raw disk image on the host, found in the guest by its serial number (up to 20 bytes of [a-z0-9-]). */
+export interface Disk {
+  readonly serial: string;
+  readonly path: string;
+  readonly readonly: boolean;
+}
+
+/** What the guest is made of. Two launches of equal shape could be clones of one template. */
+export interface VmShape {
+  readonly kernelPath: string;
+  readonly initramfsPath: string;
+  readonly accelerator: Accelerator;
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+  readonly transport: AgentTransport;
+  /** Appended to the kernel command line; each without white space. */
+  readonly kernelParameters: readonly string[];
+}
+
+export interface VmRequest {
+  readonly id: VmId;
+  /** Directory of this VM's sockets and logs: exists, 0700, short enough for unix socket paths. */
+  readonly runDir: string;
+  readonly shape: VmShape;
+  /** The read-only slot. */
+  readonly imageDisk?: Disk;
+  /** The writable slot. */
+  readonly scratchDisk?: Disk;
+  /** A vhost-user-fs server that already listens. */
+  readonly share?: { readonly tag: string; readonly socketPath: string };
+}
+
+/** What the next daemon needs to find a running VM again; JSON, part of the container's state file. */
+export interface VmRecord {
+  readonly id: VmId;
+  readonly runDir: string;
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: a pid alone may have been reused. */
+  readonly pidStartTicks: string;
+  readonly transport: AgentTransport;
+  readonly vsockCid?: number;
+}
+
+export type VmEnd =
+  | { readonly kind: 'killed' }
+  | { readonly kind: 'guest-reset' }
+  | { readonly kind: 'guest-panic' }
+  | { readonly kind: 'vmm-died'; readonly detail: string };
+
+/** One running microVM. Disposing kills it and removes its sockets, not its disks. */
+export interface MicroVm extends AsyncDisposable {
+  readonly record: VmRecord;
+  /** Opens the byte stream to the agent: one at a time; a second call ends the first stream. */
+  dial(signal: AbortSignal): Promise<Duplex>;
+  /** Plugs a disk into the SCSI slot while running; the guest sees its true size. */
+  plugDisk(disk: Disk, signal: AbortSignal): Promise<void>;
+  unplugDisk(serial: string, signal: AbortSignal): Promise<void>;
+  /** The last bytes (up to 64 KiB) of the serial console, control characters replaced. Works after a panic too. */
+  consoleTail(signal: AbortSignal): Promise<string>;
+  /** Settles once, when the guest no longer runs; never rejects. The VMM may linger until dispose. */
+  readonly ended: Promise<VmEnd>;
+  kill(): Promise<void>;
+}
