@@ -7,7 +7,11 @@ import { basename, dirname, join } from 'node:path';
  * a temporary file in the same directory, fsync, rename, fsync of the directory.
  * It does not serialise writers: two at once leave one of both contents.
  */
-export async function writeFileAtomically(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  content: string | Uint8Array,
+  mode = 0o600,
+): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}`);
   try {
     await using file = await open(temporary, 'wx', mode);

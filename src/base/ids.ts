@@ -29,7 +29,8 @@ export function parseDigest(text: string): Digest {
 
 /** @throws HrunError INVALID_ARGUMENT when `text` is no full container id. */
 export function parseContainerId(text: string): ContainerId {
-  if (!/^[0-9a-f]{64}$/.test(text)) throw new HrunError('INVALID_ARGUMENT', `"${text}" is not a container id`);
+  if (!/^[0-9a-f]{64}$/.test(text))
+    throw new HrunError('INVALID_ARGUMENT', `"${text}" is not a container id`);
   return text as ContainerId;
 }
 
