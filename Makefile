@@ -1,0 +1,105 @@
+# The only entry point: `make run` on a fresh machine does everything, `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+MOCHA := node node_modules/mocha/bin/mocha.js
+TSC := node node_modules/tsc7/bin/tsc
+CRATES := guest-agent/archive guest-agent src/front
+sources = $(shell find $(1) -type f -not -path '*/target/*' -not -path '*/generated/*' 2>/dev/null)
+
+FRONT := dist/hrun
+DAEMON := dist/libexec/hrund.mjs
+KERNEL := dist/guest/vmlinux
+INITRAMFS := dist/guest/initramfs.cpio
+BUSYBOX := dist/images/busybox.tar
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: run
+run: build ## install what is missing, build all, and run a container in a microVM
+	dist/hrun run --rm --timing busybox sh -c 'echo "hello from a microVM, Linux $$(uname -r)"'
+
+.PHONY: build
+build: $(FRONT) $(DAEMON) $(KERNEL) $(INITRAMFS) $(BUSYBOX) ## everything hrun needs, into dist/
+
+.PHONY: tools
+tools: node_modules/.package-lock.json
+	@build/install-packages build/packages.txt <(kernel-configs/build --packages)
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: kernel
+kernel: $(KERNEL) ## the guest kernel (cached outside the checkout by a hash of config and source)
+$(KERNEL): $(call sources,kernel-configs) | tools
+	mkdir -p $(@D)
+	kernel-configs/build $@
+	@touch $@
+
+.PHONY: agent
+agent: $(INITRAMFS) ## the guest's initramfs: the agent and nothing else
+$(INITRAMFS): $(call sources,guest-agent images/initramfs) | tools
+	mkdir -p $(@D)
+	cargo build --release --locked --manifest-path guest-agent/Cargo.toml
+	images/initramfs guest-agent/target/release/hrun-agent $@
+
+$(FRONT): $(call sources,src/front guest-agent/archive) | tools
+	mkdir -p $(@D)
+	cargo build --release --locked --manifest-path src/front/Cargo.toml
+	install -m 755 src/front/target/release/hrun $@
+
+$(DAEMON): $(call sources,src build/bundle.ts) package-lock.json | tools
+	node build/bundle.ts
+
+.PHONY: images
+images: $(BUSYBOX) ## the built-in image
+$(BUSYBOX): $(call sources,images/busybox) | tools
+	mkdir -p $(@D)
+	images/busybox $@
+
+.PHONY: proto
+proto: tools ## generate code from the contract after a change of guest-agent/proto
+	buf lint guest-agent/proto
+	cd guest-agent/proto && buf generate
+	cargo run --locked --manifest-path guest-agent/Cargo.toml --features codegen --bin codegen
+
+.PHONY: check
+check: tools ## format, lint, types, rooms, dead code
+	biome check .
+	$(TSC) -p .
+	depcruise src
+	knip
+	buf lint guest-agent/proto
+	for crate in $(CRATES); do \
+	  cargo fmt --check --manifest-path $$crate/Cargo.toml; \
+	  cargo clippy --locked --quiet --all-targets --manifest-path $$crate/Cargo.toml -- -D warnings; \
+	done
+
+.PHONY: test-packages
+test-packages:
+	@build/install-packages test/packages.txt
+
+.PHONY: test-unit
+test-unit: tools ## unit tests only: seconds, no VM
+	$(MOCHA)
+
+.PHONY: test
+test: build test-packages check ## everything that must hold: unit tests, real VMs, a real registry
+	for crate in $(CRATES); do cargo test --locked --quiet --manifest-path $$crate/Cargo.toml; done
+	$(MOCHA)
+	$(MOCHA) --config test/integration/mocharc.json
+
+.PHONY: bench
+bench: build ## measure against raw QEMU and runc; results in bench-results/
+	@build/install-packages test/bench/packages.txt
+	node test/bench/main.ts
+
+.PHONY: clean
+clean: ## remove what a build makes (not the kernel cache)
+	rm -rf dist node_modules coverage $(addsuffix /target,$(CRATES))
