@@ -1,0 +1,73 @@
+import { createRequire } from 'node:module';
+import { getSystemErrorName } from 'node:util';
+import type Koffi from 'koffi';
+
+type NativeAddress = Uint8Array | null;
+
+/** The C library calls that Node.js lacks, with their C signatures; each returns -1 on failure. */
+export interface Libc {
+  flock(fd: number, operation: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
+  close(fd: number): number;
+  dup2(from: number, to: number): number;
+  lseek(fd: number, offset: number, whence: number): number | bigint;
+  socket(domain: number, type: number, protocol: number): number;
+  socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
+  bind(fd: number, address: NativeAddress, length: number): number;
+  listen(fd: number, backlog: number): number;
+  getsockopt(fd: number, level: number, name: number, value: NativeAddress, length: Uint32Array): number;
+  setsockopt(fd: number, level: number, name: number, value: NativeAddress, length: number): number;
+  syscall(number: number, a: number, b: number, c: number, d: number): number;
+  /** Blocks on a pool thread; settles with 0 or the errno. */
+  connect(fd: number, address: Uint8Array): Promise<number>;
+  errno(): number;
+}
+
+let loaded: Libc | undefined;
+
+/** Loads koffi (8 MiB, 10 ms) at the first call: whoever needs no system call does not pay for it. */
+export function libc(): Libc {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Libc {
+  const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
+  const self = koffi.load(null);
+  const connect = self.func('int connect(int fd, void *address, uint32_t length)');
+  return {
+    flock: self.func('int flock(int fd, int operation)'),
+    fcntl: self.func('int fcntl(int fd, int command, long argument)'),
+    close: self.func('int close(int fd)'),
+    dup2: self.func('int dup2(int from, int to)'),
+    lseek: self.func('int64_t lseek(int fd, int64_t offset, int whence)'),
+    socket: self.func('int socket(int domain, int type, int protocol)'),
+    socketpair: self.func('int socketpair(int domain, int type, int protocol, int *fds)'),
+    bind: self.func('int bind(int fd, void *address, uint32_t length)'),
+    listen: self.func('int listen(int fd, int backlog)'),
+    getsockopt: self.func('int getsockopt(int fd, int level, int name, void *value, uint32_t *length)'),
+    setsockopt: self.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
+    syscall: self.func('long syscall(long number, long a, long b, long c, long d)'),
+    connect: (fd, address) =>
+      new Promise((resolve, reject) => {
+        connect.async(fd, address, address.length, (failure: unknown, result: number) => {
+          // koffi keeps errno of the pool thread for the callback
+          if (failure) reject(failure);
+          else resolve(result === 0 ? 0 : koffi.errno());
+        });
+      }),
+    errno: () => koffi.errno(),
+  };
+}
+
+/** An error like those of node:fs: `code` is the errno's name. `subject` is the path or object of the call. */
+export function systemError(call: string, subject: string, errno: number = libc().errno()): Error {
+  const code = errno > 0 ? getSystemErrorName(-errno) : 'EUNKNOWN';
+  return Object.assign(new Error(`${code}: ${call} ${subject}`), { code, errno, syscall: call });
+}
+
+/** Passes a successful result on. @throws the system error otherwise */
+export function checked(result: number, call: string, subject: string): number {
+  if (result < 0) throw systemError(call, subject);
+  return result;
+}

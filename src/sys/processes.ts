@@ -1,0 +1,90 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errnoOf } from '../base/errors.ts';
+import { checked, libc, systemError } from './libc.ts';
+
+// the same on x86_64 and aarch64
+const SYS_pidfd_send_signal = 424;
+const SYS_pidfd_open = 434;
+const ESRCH = 3;
+
+/** A process that cannot be mistaken for a later one with the same pid. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat. */
+  readonly startTicks: string;
+}
+
+/** The identity of the live process `pid`; undefined when there is none or it is a zombie. */
+export async function identifyProcess(pid: number): Promise<ProcessIdentity | undefined> {
+  const stat = await readProcStat(pid);
+  return stat === undefined || isDead(stat.state) ? undefined : { pid, startTicks: stat.startTicks };
+}
+
+/** True while exactly this process runs; a zombie does not. */
+export async function isAlive({ pid, startTicks }: ProcessIdentity): Promise<boolean> {
+  return (await identifyProcess(pid))?.startTicks === startTicks;
+}
+
+/**
+ * Sends `signalNumber` to exactly this process, through a pidfd so that a pid reused in between is not hit.
+ * @returns false when it is gone
+ */
+export async function signalProcess(process: ProcessIdentity, signalNumber: number): Promise<boolean> {
+  const { syscall, close, errno } = libc();
+  const subject = `process ${process.pid}`;
+  const pidfd = syscall(SYS_pidfd_open, process.pid, 0, 0, 0);
+  if (pidfd < 0) {
+    if (errno() === ESRCH) return false;
+    throw systemError('pidfd_open', subject);
+  }
+  try {
+    if (!(await isAlive(process))) return false;
+    if (syscall(SYS_pidfd_send_signal, pidfd, signalNumber, 0, 0) === 0) return true;
+    if (errno() === ESRCH) return false;
+    throw systemError('pidfd_send_signal', subject);
+  } finally {
+    checked(close(pidfd), 'close', subject);
+  }
+}
+
+/** Returns once the process is gone or a zombie: its descriptors are closed and its memory is free. */
+export async function waitUntilGone(process: ProcessIdentity, signal: AbortSignal): Promise<void> {
+  for (let pauseMs = 1; await isAlive(process); pauseMs = Math.min(pauseMs * 2, 100)) {
+    await sleep(pauseMs, undefined, { signal });
+  }
+}
+
+/** Resident set of the process, bytes; undefined when it is gone. */
+export async function residentBytes(pid: number): Promise<number | undefined> {
+  const status = await readProcFile(`/proc/${pid}/status`);
+  const kibibytes = status?.match(/^VmRSS:\s+(\d+) kB$/m)?.[1];
+  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
+}
+
+/** Identifies this boot of the host: a pid recorded under another one is nobody's. */
+export async function hostBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
+async function readProcStat(pid: number): Promise<{ state: string; startTicks: string } | undefined> {
+  const text = await readProcFile(`/proc/${pid}/stat`);
+  if (text === undefined) return undefined;
+  // the command name in parentheses may hold anything, ")" and blanks too
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, startTicks] = [fields[0], fields[19]];
+  return state === undefined || startTicks === undefined ? undefined : { state, startTicks };
+}
+
+async function readProcFile(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(errnoOf(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+function isDead(state: string): boolean {
+  return state === 'Z' || state === 'X' || state === 'x';
+}
