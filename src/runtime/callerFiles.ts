@@ -1,0 +1,73 @@
+/**
+ * The files of whoever called `hrun`, in its namespaces, with its rights: the engine never opens such a path itself.
+ * Paths may be relative to the caller's working directory. Failures are HrunErrors HAND_FAILED that name the path.
+ */
+export interface CallerFiles {
+  readonly cwd: string;
+  /** @throws HrunError HAND_FAILED also for a file larger than `maxBytes` */
+  readFile(path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer>;
+  openRead(path: string, signal: AbortSignal): Promise<CallerReader>;
+  openWrite(path: string, options: WriteOptions, signal: AbortSignal): Promise<CallerWriter>;
+  stat(path: string, options: { readonly followLink: boolean }, signal: AbortSignal): Promise<CallerStat>;
+  rename(from: string, to: string, signal: AbortSignal): Promise<void>;
+  unlink(path: string, signal: AbortSignal): Promise<void>;
+  /** The command's own stdin as a byte stream (`load`, `cp - …`). */
+  readStdin(signal: AbortSignal): AsyncIterable<Buffer>;
+  /**
+   * Writes a tar of `path`, its entries named `name/…`, to a file of the daemon that exists; answers its length.
+   */
+  pack(request: PackRequest, signal: AbortSignal): Promise<{ readonly bytes: number }>;
+  /** Extracts a tar that the daemon holds below a directory of the caller, following no links. */
+  unpack(request: UnpackRequest, signal: AbortSignal): Promise<void>;
+  /** Starts a stand-in in the caller's namespaces. */
+  standIn(request: StandInRequest, signal: AbortSignal): Promise<{ readonly pid: number }>;
+}
+
+export interface CallerReader extends AsyncIterable<Buffer>, AsyncDisposable {
+  readonly sizeBytes: number;
+  readonly isDirectory: boolean;
+}
+
+export interface CallerWriter extends AsyncDisposable {
+  write(bytes: Uint8Array, signal: AbortSignal): Promise<void>;
+  /** Closes and reports what could not be written. Disposing without it closes silently. */
+  close(signal: AbortSignal): Promise<void>;
+}
+
+export interface WriteOptions {
+  /** Fail when it exists, instead of truncating it. */
+  readonly exclusive: boolean;
+  readonly mode: number;
+}
+
+export interface CallerStat {
+  readonly sizeBytes: number;
+  /** st_mode, type bits included. */
+  readonly mode: number;
+  readonly mtimeMs: number;
+  readonly linkTarget: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly realPath: string;
+  readonly device: string;
+  readonly inode: string;
+}
+
+export interface PackRequest {
+  readonly path: string;
+  readonly followLink: boolean;
+  readonly name: string;
+  readonly outputPath: string;
+}
+
+export interface UnpackRequest {
+  readonly inputPath: string;
+  readonly length: number;
+  readonly directory: string;
+  readonly name: string;
+}
+
+export interface StandInRequest {
+  readonly socketPath: string;
+  readonly shares: readonly { readonly path: string; readonly readonly: boolean }[];
+}

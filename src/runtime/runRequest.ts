@@ -1,0 +1,111 @@
+/**
+ * What a user asks of `hrun create`, `run` and `exec`: parsed and checked as far as it can be without looking at the
+ * image or the disk. Absent means "as the image or the configuration says".
+ */
+export interface CreateRequest {
+  /** Reference as written: `busybox`, `localhost:5000/a/b:tag`, `name@sha256:…`, or an image id prefix. */
+  readonly image: string;
+  /** Replaces the image's command when not empty. */
+  readonly command: readonly string[];
+  /** Replaces the image's entrypoint (and drops its command); empty array: no entrypoint. */
+  readonly entrypoint?: readonly string[];
+  readonly name?: string;
+  readonly openStdin: boolean;
+  readonly terminal: boolean;
+  readonly autoRemove: boolean;
+  /** In order; the last of a name wins. Without a value: the image's variable of that name is removed. */
+  readonly environment: readonly EnvironmentVariable[];
+  readonly workingDir?: string;
+  /** `user[:group]`, names or numbers. */
+  readonly user?: string;
+  readonly hostname?: string;
+  readonly domainname?: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly binds: readonly BindMount[];
+  /** Destinations of anonymous volumes asked for besides the image's. */
+  readonly anonymousVolumes: readonly string[];
+  readonly tmpfs: readonly TmpfsMount[];
+  readonly readonlyRootfs: boolean;
+  /** `CAP_…` or `ALL`, upper case, checked against capabilities(7). */
+  readonly capAdd: readonly string[];
+  readonly capDrop: readonly string[];
+  readonly ulimits: readonly Ulimit[];
+  readonly sysctls: Readonly<Record<string, string>>;
+  readonly pidsLimit?: number;
+  readonly shmSizeBytes?: number;
+  readonly memoryBytes?: number;
+  /** May be a fraction. */
+  readonly cpus?: number;
+  /** Size of the writable disk. */
+  readonly storageBytes?: number;
+  /** Absolute path of another kernel. */
+  readonly kernelPath?: string;
+  readonly accelerator?: 'auto' | 'kvm' | 'tcg';
+  /** Boot instead of cloning or claiming from the pool. */
+  readonly cold: boolean;
+  readonly network: 'none';
+  /** Signal number. */
+  readonly stopSignal?: number;
+  /** How long `stop` waits before it kills; -1 waits for ever. */
+  readonly stopTimeoutS?: number;
+  readonly pull: PullPolicy;
+  readonly platform?: Platform;
+  /** Plain http, or an unverifiable certificate, is acceptable for the registry of `image`. */
+  readonly insecure: boolean;
+}
+
+export type PullPolicy = 'always' | 'missing' | 'never';
+
+export interface EnvironmentVariable {
+  readonly name: string;
+  readonly value: string | undefined;
+}
+
+export interface BindMount {
+  /** Absolute path in the caller's mount namespace. */
+  readonly source: string;
+  readonly destination: string;
+  readonly readonly: boolean;
+}
+
+export interface TmpfsMount {
+  readonly destination: string;
+  /** As in mount(8): `size=64m`, `mode=1777`, `noexec`, … */
+  readonly options: readonly string[];
+}
+
+export interface Ulimit {
+  /** `RLIMIT_NOFILE`, … */
+  readonly type: string;
+  /** -1 is unlimited. */
+  readonly soft: number;
+  readonly hard: number;
+}
+
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+}
+
+export interface RunRequest {
+  readonly create: CreateRequest;
+  readonly detach: boolean;
+  /** Pass signals that reach the front door on to the workload. */
+  readonly signalProxy: boolean;
+  /** Report how long each phase took. */
+  readonly timing: boolean;
+}
+
+export interface ExecRequest {
+  /** Name, id or id prefix. */
+  readonly container: string;
+  readonly command: readonly string[];
+  readonly openStdin: boolean;
+  readonly terminal: boolean;
+  readonly detach: boolean;
+  readonly environment: readonly EnvironmentVariable[];
+  readonly workingDir?: string;
+  readonly user?: string;
+  readonly privileged: boolean;
+}
