@@ -1,0 +1,96 @@
+import { z } from 'zod';
+import type { ContainerId } from '../base/ids.ts';
+
+/**
+ * The state file of one container: all that the next daemon needs to go on. Written before it is true in memory.
+ * Version 1; a file of another version is refused, never guessed at.
+ */
+const VmRecordSchema = z.object({
+  id: z.string().regex(/^[0-9a-f]{32}$/),
+  runDir: z.string(),
+  pid: z.int().positive(),
+  pidStartTicks: z.string(),
+  transport: z.enum(['serial', 'vsock']),
+  vsockCid: z.int().optional(),
+});
+
+const ContainerConfigSchema = z.object({
+  /** As the user wrote it. */
+  image: z.string(),
+  /** Digest of the image's config: Docker's image id. */
+  imageId: z.string(),
+  entrypoint: z.array(z.string()),
+  cmd: z.array(z.string()),
+  env: z.array(z.string()),
+  workingDir: z.string(),
+  user: z.string(),
+  hostname: z.string(),
+  labels: z.record(z.string(), z.string()),
+  openStdin: z.boolean(),
+  terminal: z.boolean(),
+  /** The container is deleted once it has ended and its exit code was told. */
+  autoRemove: z.boolean(),
+  stopSignal: z.int(),
+  stopTimeoutS: z.number(),
+  readonlyRootfs: z.boolean(),
+  capAdd: z.array(z.string()),
+  capDrop: z.array(z.string()),
+  tmpfs: z.array(z.object({ destination: z.string(), options: z.array(z.string()) })),
+  binds: z.array(z.object({ source: z.string(), destination: z.string(), readonly: z.boolean() })),
+  /** Destinations of anonymous volumes; the one at index i lives in the directory `v<i>` of the scratch disk. */
+  volumes: z.array(z.string()),
+  /** Undefined: the default size of a VM and no limit inside it. */
+  memoryBytes: z.number().optional(),
+  cpus: z.number().optional(),
+  storageBytes: z.number(),
+  kernelPath: z.string(),
+  initramfsPath: z.string(),
+  accelerator: z.enum(['auto', 'kvm', 'tcg']),
+});
+
+const ContainerStateSchema = z.object({
+  /** `starting` and `removing` are seen by others only after a daemon died in them. */
+  status: z.enum(['created', 'starting', 'running', 'exited', 'removing']),
+  startedAt: z.string().optional(),
+  finishedAt: z.string().optional(),
+  exitCode: z.int().min(0).max(255),
+  oomKilled: z.boolean(),
+  /** Why the container ended, when it was not by the exit of its workload. */
+  error: z.string(),
+  /** Where the VM's sockets are; known before the VM is, so that a VM of a dead daemon is found. */
+  vmRunDir: z.string().optional(),
+  vm: VmRecordSchema.optional(),
+  standInPid: z.int().optional(),
+  accelerator: z.enum(['kvm', 'tcg']).optional(),
+});
+
+export const ContainerRecordSchema = z.object({
+  version: z.literal(1),
+  id: z.string().regex(/^[0-9a-f]{64}$/),
+  name: z.string(),
+  createdAt: z.string(),
+  config: ContainerConfigSchema,
+  state: ContainerStateSchema,
+});
+
+export type ContainerConfig = Readonly<z.infer<typeof ContainerConfigSchema>>;
+export type ContainerState = Readonly<z.infer<typeof ContainerStateSchema>>;
+export type ContainerStatus = ContainerState['status'];
+export type ContainerRecord = Readonly<Omit<z.infer<typeof ContainerRecordSchema>, 'id'>> & {
+  readonly id: ContainerId;
+};
+
+export const initialState: ContainerState = { status: 'created', exitCode: 0, oomKilled: false, error: '' };
+
+const transitions: Readonly<Record<ContainerStatus, readonly ContainerStatus[]>> = {
+  created: ['starting', 'removing'],
+  starting: ['running', 'created', 'exited', 'removing'],
+  running: ['exited'],
+  exited: ['starting', 'removing'],
+  removing: [],
+};
+
+/** Whether a container may go from one status to another. */
+export function mayBecome(from: ContainerStatus, to: ContainerStatus): boolean {
+  return transitions[from].includes(to);
+}

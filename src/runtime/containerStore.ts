@@ -1,0 +1,175 @@
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../base/atomicFile.ts';
+import { errnoOf, HrunError } from '../base/errors.ts';
+import { type ContainerId, parseContainerId } from '../base/ids.ts';
+import {
+  type ContainerRecord,
+  ContainerRecordSchema,
+  type ContainerState,
+  mayBecome,
+} from './containerRecord.ts';
+
+/**
+ * All containers of one daemon. What is on disk is what is true: a record is written before memory says so.
+ * Directories: `<root>/containers/<id>/` holds `container.json`, `output.log` and `scratch.raw`.
+ */
+export class ContainerStore {
+  readonly #directory: string;
+  readonly #records = new Map<ContainerId, ContainerRecord>();
+  /** Names promised to containers whose record is still being written. */
+  readonly #reserved = new Set<string>();
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /**
+   * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted.
+   * @throws HrunError INTERNAL naming the file, when a record cannot be read: it is never dropped in silence.
+   */
+  static async open(directory: string): Promise<ContainerStore> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const store = new ContainerStore(directory);
+    for (const entry of await readdir(directory)) {
+      if (entry.endsWith('.removing')) {
+        await rm(join(directory, entry), { recursive: true, force: true });
+        continue;
+      }
+      const record = await readRecord(join(directory, entry), parseContainerId(entry));
+      if (record === undefined) await rm(join(directory, entry), { recursive: true, force: true });
+      else store.#records.set(record.id, record);
+    }
+    return store;
+  }
+
+  /** Directory of a container's files. */
+  directoryOf(id: ContainerId): string {
+    return join(this.#directory, id);
+  }
+
+  list(): ContainerRecord[] {
+    return [...this.#records.values()];
+  }
+
+  get(id: ContainerId): ContainerRecord | undefined {
+    return this.#records.get(id);
+  }
+
+  isNameTaken(name: string): boolean {
+    return this.#reserved.has(name) || this.list().some((record) => record.name === name);
+  }
+
+  /**
+   * The container that a user means: by name, full id, or a prefix of an id that fits only one.
+   * @throws HrunError NOT_FOUND or INVALID_ARGUMENT (prefix fits several)
+   */
+  find(reference: string): ContainerRecord {
+    const exact = this.list().find(({ id, name }) => name === reference || id === reference);
+    if (exact !== undefined) return exact;
+    const matches = /^[0-9a-f]+$/.test(reference)
+      ? this.list().filter(({ id }) => id.startsWith(reference))
+      : [];
+    const [only, second] = matches;
+    if (only === undefined) throw new HrunError('NOT_FOUND', `No such container: ${reference}`);
+    if (second !== undefined) {
+      throw new HrunError(
+        'INVALID_ARGUMENT',
+        `"${reference}" is the beginning of ${matches.length} container ids`,
+      );
+    }
+    return only;
+  }
+
+  /**
+   * Makes the directory and the first record of a container.
+   * @throws HrunError ALREADY_EXISTS when the name is taken
+   */
+  async add(record: ContainerRecord): Promise<void> {
+    const holder = this.list().find(({ name }) => name === record.name);
+    if (holder !== undefined || this.#reserved.has(record.name)) {
+      const by = holder === undefined ? 'another container' : `container ${holder.id.slice(0, 12)}`;
+      throw new HrunError(
+        'ALREADY_EXISTS',
+        `the container name "${record.name}" is already in use by ${by}`,
+        {
+          hint: `remove or rename that container, or choose another --name`,
+        },
+      );
+    }
+    this.#reserved.add(record.name);
+    try {
+      await mkdir(this.directoryOf(record.id), { mode: 0o700 });
+      await this.#write(record);
+    } catch (cause) {
+      await rm(this.directoryOf(record.id), { recursive: true, force: true });
+      throw cause;
+    } finally {
+      this.#reserved.delete(record.name);
+    }
+  }
+
+  /**
+   * Changes the state of a container, on disk first.
+   * @throws HrunError WRONG_STATE when the status may not become the new one
+   */
+  async update(id: ContainerId, change: Partial<ContainerState>): Promise<ContainerRecord> {
+    const old = this.#known(id);
+    const status = change.status ?? old.state.status;
+    if (status !== old.state.status && !mayBecome(old.state.status, status)) {
+      throw new HrunError(
+        'WRONG_STATE',
+        `container ${old.name} is ${old.state.status}, it cannot become ${status}`,
+      );
+    }
+    return await this.#write({ ...old, state: { ...old.state, ...change } });
+  }
+
+  /** @throws HrunError ALREADY_EXISTS when the name is taken */
+  async rename(id: ContainerId, name: string): Promise<void> {
+    const old = this.#known(id);
+    if (this.isNameTaken(name)) throw new HrunError('ALREADY_EXISTS', `the name "${name}" is already in use`);
+    this.#reserved.add(name);
+    try {
+      await this.#write({ ...old, name });
+    } finally {
+      this.#reserved.delete(name);
+    }
+  }
+
+  /** Forgets a container and deletes its files; an interrupted deletion is finished by the next `open`. */
+  async remove(id: ContainerId): Promise<void> {
+    this.#known(id);
+    const doomed = `${this.directoryOf(id)}.removing`;
+    await rename(this.directoryOf(id), doomed);
+    this.#records.delete(id);
+    await rm(doomed, { recursive: true, force: true });
+  }
+
+  #known(id: ContainerId): ContainerRecord {
+    const record = this.#records.get(id);
+    if (record === undefined) throw new HrunError('NOT_FOUND', `No such container: ${id.slice(0, 12)}`);
+    return record;
+  }
+
+  async #write(record: ContainerRecord): Promise<ContainerRecord> {
+    await writeFileAtomically(join(this.directoryOf(record.id), 'container.json'), JSON.stringify(record));
+    this.#records.set(record.id, record);
+    return record;
+  }
+}
+
+async function readRecord(directory: string, id: ContainerId): Promise<ContainerRecord | undefined> {
+  const path = join(directory, 'container.json');
+  try {
+    const record = ContainerRecordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
+    return { ...record, id };
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') return undefined;
+    throw new HrunError('INTERNAL', `the state file ${path} cannot be read`, {
+      cause,
+      hint: 'move its directory away to go on without that container',
+    });
+  }
+}

@@ -1,0 +1,120 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+
+export const hrunPath = resolve(import.meta.dirname, '../../dist/hrun');
+
+export interface CommandResult {
+  /** Exit code, or 128 + signal number as a shell would say. */
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface CommandOptions {
+  /** Bytes for stdin; without it stdin is /dev/null. */
+  readonly input?: string | Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** An hrun of its own: own root, own daemon. Disposing stops it and fails when anything is left behind. */
+export interface HrunHost extends AsyncDisposable {
+  readonly directory: string;
+  readonly root: string;
+  readonly run: string;
+  readonly env: NodeJS.ProcessEnv;
+  /** Runs a command to its end. */
+  hrun(args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
+  /** Runs a command that must succeed and gives back its trimmed stdout. */
+  ok(args: readonly string[], options?: CommandOptions): Promise<string>;
+  start(args: readonly string[], options?: SpawnOptions): ChildProcess;
+  daemonPid(): Promise<number>;
+  /** Processes whose environment or command line names this host's directories. */
+  processes(): Promise<{ pid: number; command: string }[]>;
+}
+
+export async function newHrunHost(): Promise<HrunHost> {
+  const directory = await mkdtemp(join(tmpdir(), 'hrt-'));
+  const root = join(directory, 'root');
+  const run = join(directory, 'run');
+  const config = join(directory, 'config.json');
+  const env = { ...process.env, HRUN_ROOT: root, HRUN_RUN: run, HRUN_CONFIG: config };
+
+  const start = (args: readonly string[], options: SpawnOptions = {}) =>
+    spawn(hrunPath, args, { ...options, env: { ...env, ...options.env } });
+  const hrun = async (args: readonly string[], options: CommandOptions = {}) => {
+    const child = start(args, {
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      ...(options.env && { env: options.env }),
+      ...(options.cwd && { cwd: options.cwd }),
+      ...(options.signal && { signal: options.signal, killSignal: 'SIGKILL' as const }),
+    });
+    return await resultOf(child, options.input);
+  };
+  const processes = () => processesNaming(directory);
+
+  return {
+    directory,
+    root,
+    run,
+    env,
+    hrun,
+    start,
+    processes,
+    ok: async (args, options) => {
+      const result = await hrun(args, options);
+      if (result.code !== 0) throw new Error(`hrun ${args.join(' ')} gave ${result.code}: ${result.stderr}`);
+      return result.stdout.trimEnd();
+    },
+    daemonPid: async () => {
+      const facts: unknown = JSON.parse(await readFile(join(run, 'hrund.json'), 'utf8'));
+      return (facts as { pid: number }).pid;
+    },
+    [Symbol.asyncDispose]: async () => {
+      const stopped = await hrun(['daemon', 'stop', '--force']);
+      const left = await processes();
+      for (const { pid } of left) process.kill(pid, 'SIGKILL');
+      const mounts = (await readFile('/proc/self/mountinfo', 'utf8'))
+        .split('\n')
+        .filter((line) => line.includes(directory));
+      await rm(directory, { recursive: true, force: true });
+      if (stopped.code !== 0) throw new Error(`daemon stop gave ${stopped.code}: ${stopped.stderr}`);
+      if (left.length > 0) throw new Error(`left running: ${left.map(({ command }) => command).join('; ')}`);
+      if (mounts.length > 0) throw new Error(`left mounted: ${mounts.join('; ')}`);
+    },
+  };
+}
+
+/** Collects the output of a child to its end. */
+export async function resultOf(child: ChildProcess, input?: string | Uint8Array): Promise<CommandResult> {
+  const closed = once(child, 'close');
+  // A command that ends without reading its input is no failure of the test.
+  child.stdin?.on('error', () => {}).end(input);
+  const [stdout, stderr] = await Promise.all([
+    child.stdout ? buffer(child.stdout) : Buffer.alloc(0),
+    child.stderr ? buffer(child.stderr) : Buffer.alloc(0),
+  ]);
+  await closed;
+  const code = child.exitCode ?? 128 + (child.signalCode === 'SIGKILL' ? 9 : 15);
+  return { code, stdout: stdout.toString(), stderr: stderr.toString() };
+}
+
+async function processesNaming(directory: string): Promise<{ pid: number; command: string }[]> {
+  const found: { pid: number; command: string }[] = [];
+  for (const entry of await readdir('/proc')) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    const read = (name: string) => readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => '');
+    const [command, environment] = [await read('cmdline'), await read('environ')];
+    const working = await readlink(`/proc/${pid}/cwd`).catch(() => '');
+    if ([command, environment, working].some((text) => text.includes(directory))) {
+      found.push({ pid, command: command.replaceAll('\0', ' ').trim() });
+    }
+  }
+  return found;
+}
