@@ -25,6 +25,7 @@ const ContainerConfigSchema = z.object({
   workingDir: z.string(),
   user: z.string(),
   hostname: z.string(),
+  domainname: z.string(),
   labels: z.record(z.string(), z.string()),
   openStdin: z.boolean(),
   terminal: z.boolean(),
@@ -39,13 +40,21 @@ const ContainerConfigSchema = z.object({
   binds: z.array(z.object({ source: z.string(), destination: z.string(), readonly: z.boolean() })),
   /** Destinations of anonymous volumes; the one at index i lives in the directory `v<i>` of the scratch disk. */
   volumes: z.array(z.string()),
-  /** Undefined: the default size of a VM and no limit inside it. */
-  memoryBytes: z.number().optional(),
-  cpus: z.number().optional(),
+  ulimits: z.array(z.object({ type: z.string(), soft: z.number(), hard: z.number() })),
+  sysctls: z.record(z.string(), z.string()),
+  pidsLimit: z.number().optional(),
+  shmSizeBytes: z.number().optional(),
+  /** Limit of the container inside the VM; undefined: what the VM has. */
+  memoryLimitBytes: z.number().optional(),
+  vmMemoryMiB: z.int(),
+  /** May be a fraction: bandwidth inside the VM. */
+  cpuLimit: z.number().optional(),
+  vcpus: z.int(),
   storageBytes: z.number(),
   kernelPath: z.string(),
   initramfsPath: z.string(),
   accelerator: z.enum(['auto', 'kvm', 'tcg']),
+  cold: z.boolean(),
 });
 
 const ContainerStateSchema = z.object({

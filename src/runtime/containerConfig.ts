@@ -1,0 +1,148 @@
+import { constants } from 'node:os';
+import { posix } from 'node:path';
+import { HrunError } from '../base/errors.ts';
+import type { ContainerId } from '../base/ids.ts';
+import { defaultPath } from '../oci/defaults.ts';
+import type { ContainerConfig } from './containerRecord.ts';
+import type { CreateRequest, EnvironmentVariable } from './runRequest.ts';
+import type { ImageConfigView } from './views.ts';
+
+/** What the host's configuration says where neither user nor image do. */
+export interface HostDefaults {
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  readonly storageBytes: number;
+  readonly stopTimeoutS: number;
+  readonly kernelPath: string;
+  readonly initramfsPath: string;
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
+}
+
+const mebibyte = 1024 * 1024;
+/** What kernel and agent need beside the workload, so that `--memory` is what the workload gets. */
+const guestOverheadMiB = 64;
+/** Docker's floor for `--memory`. */
+const minimumMemoryBytes = 6 * mebibyte;
+const maximumVcpus = 64;
+
+/**
+ * Merges a request with its image by Docker's rules: an entrypoint of the user drops the image's command; variables of
+ * the user win; destinations that the user mounts are not made anonymous volumes.
+ * @throws HrunError INVALID_ARGUMENT: no command, too little memory, an unknown stop signal of the image
+ */
+export function mergeContainerConfig(
+  id: ContainerId,
+  request: CreateRequest,
+  image: { readonly id: string; readonly config: ImageConfigView },
+  host: HostDefaults,
+): ContainerConfig {
+  const { entrypoint, cmd } = mergeCommand(request, image.config);
+  const hostname = request.hostname ?? id.slice(0, 12);
+  const memoryBytes = request.memoryBytes ?? host.memoryBytes;
+  const cpus = request.cpus ?? host.cpus;
+  if (memoryBytes < minimumMemoryBytes) {
+    throw new HrunError(
+      'INVALID_ARGUMENT',
+      `${memoryBytes} bytes of memory are too little to run a container`,
+      {
+        hint: 'the minimum of --memory is 6m',
+      },
+    );
+  }
+  if (cpus > maximumVcpus) {
+    throw new HrunError(
+      'INVALID_ARGUMENT',
+      `${cpus} CPUs are more than a microVM can have (${maximumVcpus})`,
+    );
+  }
+  const mounted = new Set([...request.binds, ...request.tmpfs].map(({ destination }) => destination));
+  const volumes = [...image.config.volumes, ...request.anonymousVolumes].map((path) => posix.normalize(path));
+  return {
+    image: request.image,
+    imageId: image.id,
+    entrypoint,
+    cmd,
+    env: mergeEnvironment(request, image.config.env, hostname),
+    workingDir: request.workingDir ?? (image.config.workingDir || '/'),
+    user: request.user ?? image.config.user,
+    hostname,
+    domainname: request.domainname ?? '',
+    labels: { ...image.config.labels, ...request.labels },
+    openStdin: request.openStdin,
+    terminal: request.terminal,
+    autoRemove: request.autoRemove,
+    stopSignal: request.stopSignal ?? signalOfImage(image.config.stopSignal),
+    stopTimeoutS: request.stopTimeoutS ?? host.stopTimeoutS,
+    readonlyRootfs: request.readonlyRootfs,
+    capAdd: [...request.capAdd],
+    capDrop: [...request.capDrop],
+    tmpfs: request.tmpfs.map(({ destination, options }) => ({ destination, options: [...options] })),
+    binds: request.binds.map((bind) => ({ ...bind })),
+    volumes: [...new Set(volumes)].filter((path) => !mounted.has(path)),
+    ulimits: request.ulimits.map((ulimit) => ({ ...ulimit })),
+    sysctls: { ...request.sysctls },
+    ...(request.pidsLimit !== undefined && { pidsLimit: request.pidsLimit }),
+    ...(request.shmSizeBytes !== undefined && { shmSizeBytes: request.shmSizeBytes }),
+    ...(request.memoryBytes !== undefined && { memoryLimitBytes: request.memoryBytes }),
+    vmMemoryMiB: Math.ceil(memoryBytes / mebibyte) + guestOverheadMiB,
+    ...(!Number.isInteger(cpus) && { cpuLimit: cpus }),
+    vcpus: Math.max(1, Math.ceil(cpus)),
+    storageBytes: request.storageBytes ?? host.storageBytes,
+    kernelPath: request.kernelPath ?? host.kernelPath,
+    initramfsPath: host.initramfsPath,
+    accelerator: request.accelerator ?? host.accelerator,
+    cold: request.cold,
+  };
+}
+
+function mergeCommand(
+  request: CreateRequest,
+  image: ImageConfigView,
+): { entrypoint: string[]; cmd: string[] } {
+  const ownEntrypoint = request.entrypoint;
+  const entrypoint = [...(ownEntrypoint ?? image.entrypoint)];
+  const imageCmd = ownEntrypoint === undefined ? image.cmd : [];
+  const cmd = [...(request.command.length > 0 ? request.command : imageCmd)];
+  if (entrypoint.length + cmd.length === 0) {
+    throw new HrunError('INVALID_ARGUMENT', `the image ${request.image} names no command`, {
+      hint: 'give one after the image',
+    });
+  }
+  return { entrypoint, cmd };
+}
+
+function mergeEnvironment(request: CreateRequest, image: readonly string[], hostname: string): string[] {
+  const merged = new Map<string, string>([['PATH', defaultPath]]);
+  merged.set('HOSTNAME', hostname);
+  if (request.terminal) merged.set('TERM', 'xterm');
+  for (const variable of image.map(splitVariable)) {
+    if (variable.name !== '') merged.set(variable.name, variable.value ?? '');
+  }
+  for (const { name, value } of request.environment) {
+    if (value === undefined) merged.delete(name);
+    else merged.set(name, value);
+  }
+  return [...merged].map(([name, value]) => `${name}=${value}`);
+}
+
+function splitVariable(variable: string): EnvironmentVariable {
+  const at = variable.indexOf('=');
+  return at < 0
+    ? { name: variable, value: '' }
+    : { name: variable.slice(0, at), value: variable.slice(at + 1) };
+}
+
+function signalOfImage(name: string | undefined): number {
+  if (name === undefined || name === '') return constants.signals.SIGTERM;
+  const number = /^\d+$/.test(name)
+    ? Number(name)
+    : new Map<string, number>(Object.entries(constants.signals)).get(
+        name.startsWith('SIG') ? name : `SIG${name}`,
+      );
+  if (number === undefined || number < 1 || number > 64) {
+    throw new HrunError('INVALID_ARGUMENT', `the image's stop signal "${name}" is unknown`, {
+      hint: 'name another with --stop-signal',
+    });
+  }
+  return number;
+}

@@ -1,0 +1,28 @@
+import type { Timing } from './views.ts';
+
+/** Measures a launch phase by phase: each `end` names what went on since the last one. */
+export class PhaseClock {
+  readonly #now: () => bigint;
+  readonly #phases: { name: string; durationMs: number }[] = [];
+  #since: bigint;
+
+  /** `now` is monotonic, nanoseconds; the first phase began at `since`. */
+  constructor(now: () => bigint, since: bigint = now()) {
+    this.#now = now;
+    this.#since = since;
+  }
+
+  /** Ends the phase that runs and begins the next. Phases of one name are added up. */
+  end(name: string): void {
+    const now = this.#now();
+    const durationMs = Number(now - this.#since) / 1e6;
+    this.#since = now;
+    const known = this.#phases.find((phase) => phase.name === name);
+    if (known === undefined) this.#phases.push({ name, durationMs });
+    else known.durationMs += durationMs;
+  }
+
+  timing(): Timing {
+    return { phases: this.#phases.map((phase) => ({ ...phase })) };
+  }
+}
