@@ -1,0 +1,111 @@
+import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
+import { errnoOf, HrunError, messageOf } from './errors.ts';
+import { parseSize } from './units.ts';
+
+const absolutePath = z.string().startsWith('/', 'must be an absolute path');
+const sizeBytes = z.string().transform((text, context) => {
+  try {
+    return parseSize(text, 'size');
+  } catch {
+    context.addIssue({ code: 'custom', message: `"${text}" is not a size such as "512m"` });
+    return z.NEVER;
+  }
+});
+
+/** The keys of config.json; docs/configuration.md describes each. */
+const ConfigFile = z.strictObject({
+  accelerator: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
+  memory: sizeBytes.prefault('512m'),
+  cpus: z.number().positive().max(255).default(1),
+  storageSize: sizeBytes.prefault('10g'),
+  kernel: absolutePath.optional(),
+  initramfs: absolutePath.optional(),
+  qemuPath: absolutePath.optional(),
+  insecureRegistries: z.array(z.string().min(1)).default([]),
+  agentTimeoutMs: z.int().positive().default(10_000),
+  bootTimeoutMs: z.int().positive().default(60_000),
+  stopTimeoutS: z.int().nonnegative().default(10),
+  logMaxSize: sizeBytes.prefault('64m'),
+  imageDiskSize: sizeBytes.prefault('64g'),
+  logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+});
+
+/** What is in force: the file's values or their defaults, with units in the names. */
+export interface Config {
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  /** Size of a container's writable disk. */
+  readonly storageBytes: number;
+  readonly kernelPath: string | undefined;
+  readonly initramfsPath: string | undefined;
+  readonly qemuPath: string | undefined;
+  /** `host[:port]`: plain http and unverifiable certificates are accepted from these. */
+  readonly insecureRegistries: readonly string[];
+  readonly agentTimeoutMs: number;
+  readonly bootTimeoutMs: number;
+  readonly stopTimeoutS: number;
+  /** Size at which a container's output log is rotated. */
+  readonly logMaxBytes: number;
+  /** Largest file system that an image may become. */
+  readonly imageDiskBytes: number;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
+}
+
+/**
+ * Reads the configuration; a missing file is an empty one.
+ * @throws HrunError INVALID_CONFIG naming the file and every wrong or unknown key
+ */
+export async function readConfig(path: string): Promise<Config> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') return parseConfig('{}', path);
+    throw new HrunError('INVALID_CONFIG', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+  return parseConfig(text, path);
+}
+
+/** As `readConfig`, for text already read from `path`. */
+export function parseConfig(text: string, path: string): Config {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new HrunError('INVALID_CONFIG', `${path} is not JSON: ${messageOf(cause)}`, { cause });
+  }
+  const parsed = ConfigFile.safeParse(json);
+  if (!parsed.success) {
+    const reasons = parsed.error.issues.map(describeIssue).join('; ');
+    throw new HrunError('INVALID_CONFIG', `${path}: ${reasons}`, {
+      hint: 'docs/configuration.md lists the keys and their values',
+    });
+  }
+  const file = parsed.data;
+  return {
+    accelerator: file.accelerator,
+    memoryBytes: file.memory,
+    cpus: file.cpus,
+    storageBytes: file.storageSize,
+    kernelPath: file.kernel,
+    initramfsPath: file.initramfs,
+    qemuPath: file.qemuPath,
+    insecureRegistries: file.insecureRegistries,
+    agentTimeoutMs: file.agentTimeoutMs,
+    bootTimeoutMs: file.bootTimeoutMs,
+    stopTimeoutS: file.stopTimeoutS,
+    logMaxBytes: file.logMaxSize,
+    imageDiskBytes: file.imageDiskSize,
+    logLevel: file.logLevel,
+  };
+}
+
+function describeIssue(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => `unknown key "${key}"`).join(', ');
+  }
+  const at = issue.path.join('.');
+  return at === '' ? issue.message : `"${at}": ${issue.message}`;
+}
