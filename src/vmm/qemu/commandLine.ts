@@ -1,0 +1,155 @@
+import { HrunError } from '../../base/errors.ts';
+import type { Accelerator, Disk, VmRequest, VmShape } from '../microVm.ts';
+import { blockNode, checkSerial } from './blockNode.ts';
+
+/** Descriptors and ids that only the running host knows. */
+export interface VmWiring {
+  /** Listening unix sockets, as numbered in QEMU's own descriptor table. */
+  readonly controlFd: number;
+  readonly agentFd: number | undefined;
+  readonly vsockCid: number | undefined;
+}
+
+/** Names of what is asked for over QMP later. */
+export const consoleChardev = 'console';
+export const scsiBus = 'scsi0.0';
+export const consoleBytes = 64 * 1024;
+/** The guest finds its end of the agent's channel by this name. */
+export const agentPortName = 'hrun.agent';
+
+/**
+ * QEMU's arguments for a cold boot. Every value that comes from outside travels as JSON or as an argument of its own,
+ * never inside a comma-separated option.
+ * @throws HrunError INVALID_ARGUMENT for a request that QEMU would misread
+ */
+export function qemuArguments(request: VmRequest, wiring: VmWiring): string[] {
+  const { shape } = request;
+  return [
+    ...['-name', `hrun-${request.id}`],
+    ...['-nodefaults', '-no-user-config', '-display', 'none'],
+    // a guest that resets or panics stays, paused, so that its console can be read
+    ...['-no-reboot', '-action', 'reboot=shutdown,shutdown=pause'],
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ...['-chardev', `socket,id=control,fd=${wiring.controlFd},server=on,wait=off`],
+    ...['-mon', 'chardev=control,mode=control'],
+    // a ring, never a file: a hostile guest may print for ever
+    ...['-chardev', `ringbuf,id=${consoleChardev},size=${consoleBytes}`],
+    ...['-serial', `chardev:${consoleChardev}`],
+    ...machineArguments(request),
+    ...deviceArguments(request, wiring),
+    ...['-kernel', shape.kernelPath, '-initrd', shape.initramfsPath],
+    ...['-append', kernelCommandLine(shape)],
+  ];
+}
+
+/** What differs between accelerators: under TCG a guest without PIT and PIC has nothing to calibrate its TSC against. */
+const profiles: Readonly<
+  Record<Accelerator, { machine: string; accelerator: string; cpu: string; kernel: readonly string[] }>
+> = {
+  kvm: { machine: 'pit=off,pic=off,rtc=off', accelerator: 'kvm', cpu: 'host', kernel: [] },
+  tcg: { machine: 'pit=on,pic=on,rtc=on', accelerator: 'tcg', cpu: 'max', kernel: [] },
+};
+
+function machineArguments({ shape, share }: VmRequest): string[] {
+  const profile = profiles[shape.accelerator];
+  const machine = `microvm,acpi=off,x-option-roms=off,auto-kernel-cmdline=on,${profile.machine}`;
+  return [
+    ...['-M', share === undefined ? machine : `${machine},memory-backend=ram`],
+    ...['-accel', profile.accelerator, '-cpu', profile.cpu],
+    ...['-smp', String(checkCount('vcpus', shape.vcpus))],
+    ...['-m', `${checkCount('memoryMiB', shape.memoryMiB)}M`],
+    // the share server maps the guest's memory
+    ...(share === undefined ? [] : object('memory-backend-memfd', 'ram', sharedMemory(shape))),
+    // virtiofsd and vhost devices know only the modern register layout
+    ...['-global', 'virtio-mmio.force-legacy=false'],
+  ];
+}
+
+function sharedMemory({ memoryMiB }: VmShape): object {
+  return { size: memoryMiB * 1024 * 1024, share: true };
+}
+
+/**
+ * The slots in their fixed order, at most eight with the network's: it decides each device's address and interrupt,
+ * and will be part of a template's key.
+ */
+function deviceArguments(request: VmRequest, wiring: VmWiring): string[] {
+  const { imageDisk, scratchDisk, share } = request;
+  return [
+    ...agentChannel(wiring),
+    ...(imageDisk === undefined ? [] : diskSlot('image', imageDisk, true)),
+    ...(scratchDisk === undefined ? [] : diskSlot('scratch', scratchDisk, false)),
+    ...device('virtio-scsi-device', 'scsi0', {}),
+    ...(share === undefined ? [] : shareSlot(share)),
+    ...object('rng-builtin', 'entropy', {}),
+    ...device('virtio-rng-device', 'rng0', { rng: 'entropy' }),
+    ...device('virtio-balloon-device', 'balloon0', { 'free-page-reporting': true }),
+  ];
+}
+
+function agentChannel({ agentFd, vsockCid }: VmWiring): string[] {
+  if (vsockCid !== undefined) return device('vhost-vsock-device', 'agent0', { 'guest-cid': vsockCid });
+  return [
+    ...['-chardev', `socket,id=agent,fd=${agentFd},server=on,wait=off`],
+    ...device('virtio-serial-device', 'serial0', {}),
+    ...device('virtserialport', 'agent0', { bus: 'serial0.0', chardev: 'agent', name: agentPortName }),
+  ];
+}
+
+function diskSlot(slot: string, disk: Disk, readonly: boolean): string[] {
+  if (disk.readonly !== readonly) {
+    throw new HrunError(
+      'INVALID_ARGUMENT',
+      `the ${slot} slot takes no ${readonly ? 'writable' : 'read-only'} disk`,
+    );
+  }
+  return [
+    ...['-blockdev', JSON.stringify(blockNode(slot, disk))],
+    ...device('virtio-blk-device', `${slot}0`, {
+      drive: slot,
+      serial: checkSerial(disk.serial),
+      // the default stops the VM, and the guest would hang on a full host disk
+      werror: 'report',
+      rerror: 'report',
+    }),
+  ];
+}
+
+function shareSlot({ tag, socketPath }: NonNullable<VmRequest['share']>): string[] {
+  return [
+    ...['-chardev', `socket,id=share,path=${socketPath.replaceAll(',', ',,')}`],
+    ...device('vhost-user-fs-device', 'share0', { chardev: 'share', tag }),
+  ];
+}
+
+function device(driver: string, id: string, properties: object): string[] {
+  return ['-device', JSON.stringify({ driver, id, ...properties })];
+}
+
+function object(type: string, id: string, properties: object): string[] {
+  return ['-object', JSON.stringify({ 'qom-type': type, id, ...properties })];
+}
+
+function kernelCommandLine(shape: VmShape): string {
+  for (const parameter of shape.kernelParameters) {
+    if (!/^[!-~]+$/.test(parameter)) {
+      throw new HrunError(
+        'INVALID_ARGUMENT',
+        `kernel parameter ${JSON.stringify(parameter)} is empty or holds a blank or a control character`,
+      );
+    }
+  }
+  return [
+    'console=ttyS0',
+    'quiet',
+    'panic=-1',
+    'reboot=t',
+    ...profiles[shape.accelerator].kernel,
+    ...shape.kernelParameters,
+  ].join(' ');
+}
+
+function checkCount(name: string, value: number): number {
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw new HrunError('INVALID_ARGUMENT', `${name} of a microVM is ${value}, not a positive whole number`);
+}

@@ -1,0 +1,129 @@
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { z } from 'zod';
+import type { HrunError } from '../../base/errors.ts';
+import type { ProcessIdentity } from '../../sys/processes.ts';
+import { connectVsock } from '../../sys/vsock.ts';
+import type { Disk, MicroVm, VmEnd, VmRecord } from '../microVm.ts';
+import { connectUnix } from './connectUnix.ts';
+import { ConsoleLog } from './consoleLog.ts';
+import { killEmulator } from './emulator.ts';
+import { plugDisk, unplugDisk } from './hotplug.ts';
+import type { QmpConnection, QmpEvent } from './qmp.ts';
+import { removeRunFiles, runFiles } from './runFiles.ts';
+
+/** The agent's port where the transport is AF_VSOCK. */
+export const agentVsockPort = 1024;
+const consoleLimitMs = 5000;
+
+export interface VmParts {
+  readonly record: VmRecord;
+  /** Negotiated; owned by the VM from now on. */
+  readonly qmp: QmpConnection;
+  /** How QEMU ended, in one line; unknown for a VM that another process started. */
+  readonly exited?: Promise<string>;
+  /** As query-status tells. */
+  readonly status: string;
+}
+
+/** A microVM that QEMU runs, whether this process started it or found it. */
+export class QemuMicroVm implements MicroVm {
+  readonly record: VmRecord;
+  readonly ended: Promise<VmEnd>;
+  readonly #qmp: QmpConnection;
+  readonly #console: ConsoleLog;
+  readonly #exited: Promise<string>;
+  readonly #end = Promise.withResolvers<VmEnd>();
+  #killed = false;
+  #agentSocket: Socket | undefined;
+
+  constructor({ record, qmp, exited, status }: VmParts) {
+    this.record = record;
+    this.#qmp = qmp;
+    this.#console = new ConsoleLog(qmp);
+    this.#exited = exited ?? Promise.resolve(`QEMU (pid ${record.pid}) is gone`);
+    this.ended = this.#end.promise;
+    qmp.onEvent((event) => this.#handleEvent(event));
+    void qmp.closed.then((reason) => this.#handleClose(reason));
+    this.#handleStatus(status);
+  }
+
+  async dial(signal: AbortSignal): Promise<Duplex> {
+    this.#agentSocket?.destroy();
+    const { vsockCid, runDir } = this.record;
+    this.#agentSocket =
+      vsockCid === undefined
+        ? await connectUnix(runFiles(runDir).agent, signal)
+        : await connectVsock({ cid: vsockCid, port: agentVsockPort }, signal);
+    return this.#agentSocket;
+  }
+
+  plugDisk(disk: Disk, signal: AbortSignal): Promise<void> {
+    return plugDisk(this.#qmp, disk, signal);
+  }
+
+  unplugDisk(serial: string, signal: AbortSignal): Promise<void> {
+    return unplugDisk(this.#qmp, serial, signal);
+  }
+
+  consoleTail(signal: AbortSignal): Promise<string> {
+    return this.#console.read(signal);
+  }
+
+  async kill(): Promise<void> {
+    this.#killed = true;
+    await killEmulator(this.#identity);
+    this.#end.resolve({ kind: 'killed' });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    this.#agentSocket?.destroy();
+    this.#qmp[Symbol.dispose]();
+    await removeRunFiles(this.record.runDir);
+  }
+
+  get #identity(): ProcessIdentity {
+    return { pid: this.record.pid, startTicks: this.record.pidStartTicks };
+  }
+
+  #handleEvent({ event, data }: QmpEvent): void {
+    if (event === 'SHUTDOWN' && data.guest === true) void this.#endByGuest();
+    // an emulator that cannot go on (KVM internal error) only stops
+    if (event === 'STOP') void this.#askStatus();
+  }
+
+  async #askStatus(): Promise<void> {
+    const answer = await this.#qmp
+      .execute('query-status', {}, AbortSignal.timeout(consoleLimitMs))
+      .catch(() => undefined); // then the connection is closing, and its end tells
+    if (answer !== undefined) this.#handleStatus(parseStatus(answer));
+  }
+
+  #handleStatus(status: string): void {
+    if (status === 'shutdown' || status === 'guest-panicked') void this.#endByGuest();
+    if (status === 'internal-error') {
+      this.#end.resolve({ kind: 'vmm-died', detail: 'QEMU stopped with an internal error' });
+    }
+  }
+
+  async #endByGuest(): Promise<void> {
+    const tail = await this.#console.read(AbortSignal.timeout(consoleLimitMs)).catch(() => '');
+    // with panic=-1 a panic ends like a reboot; only the console tells them apart
+    this.#end.resolve({ kind: tail.includes('Kernel panic - not syncing') ? 'guest-panic' : 'guest-reset' });
+  }
+
+  async #handleClose(reason: HrunError): Promise<void> {
+    // without its control channel it cannot be governed, so it does not go on
+    await killEmulator(this.#identity).catch(() => {});
+    const detail = reason.code === 'QEMU_FAILED' ? reason.message : await this.#exited;
+    this.#end.resolve(this.#killed ? { kind: 'killed' } : { kind: 'vmm-died', detail });
+  }
+}
+
+const Status = z.object({ status: z.string() });
+
+/** The run state in an answer to query-status. */
+export function parseStatus(answer: unknown): string {
+  return Status.parse(answer).status;
+}
