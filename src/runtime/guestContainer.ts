@@ -1,0 +1,139 @@
+import type { CreateContainerInit, MountInit, ProcessInit } from '../agent/types.ts';
+import { effectiveCapabilities } from '../oci/capabilities.ts';
+import {
+  defaultCapabilities,
+  defaultDevices,
+  defaultMounts,
+  type KernelMount,
+  maskedPaths,
+  readonlyPaths,
+} from '../oci/defaults.ts';
+import type { TerminalSize } from './attachIo.ts';
+import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
+import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
+
+const cpuPeriodUs = 100_000;
+
+/** What the agent is asked to make of a container whose disks and share are in the VM. Pure. */
+export function guestContainer(
+  { id, config }: ContainerRecord,
+  imageFs: string,
+  terminalSize: TerminalSize | undefined,
+): CreateContainerInit {
+  return {
+    containerId: id,
+    rootfs: {
+      case: 'disks',
+      value: { imageSerial: imageDiskSerial, imageFs, scratchSerial: scratchDiskSerial },
+    },
+    readonlyRootfs: config.readonlyRootfs,
+    hostname: config.hostname,
+    domainname: config.domainname,
+    mounts: guestMounts(config),
+    files: injectedFiles(config),
+    devices: defaultDevices.map((device) => ({ ...device })),
+    maskedPaths: [...maskedPaths],
+    readonlyPaths: [...readonlyPaths],
+    sysctl: config.sysctls,
+    resources: {
+      ...(config.memoryLimitBytes !== undefined && { memoryMaxBytes: BigInt(config.memoryLimitBytes) }),
+      ...(config.cpuLimit !== undefined && {
+        cpuQuotaUs: BigInt(Math.round(config.cpuLimit * cpuPeriodUs)),
+        cpuPeriodUs: BigInt(cpuPeriodUs),
+      }),
+      ...(config.pidsLimit !== undefined && config.pidsLimit > 0 && { pidsMax: BigInt(config.pidsLimit) }),
+    },
+    process: {
+      args: [...config.entrypoint, ...config.cmd],
+      env: config.env,
+      cwd: config.workingDir,
+      createCwd: true,
+      user: config.user,
+      terminal: config.terminal,
+      ...(terminalSize && { terminalSize }),
+      stdinOpen: config.openStdin,
+      ...guestPrivileges(config, false),
+      rlimits: config.ulimits.map(({ type, soft, hard }) => ({ type, soft: limit(soft), hard: limit(hard) })),
+    },
+  };
+}
+
+/** The capability sets of a process: with `privileged` all there are (`exec --privileged`). */
+export function guestPrivileges(
+  config: ContainerConfig,
+  privileged: boolean,
+): Pick<ProcessInit, 'capabilities'> {
+  const add = privileged ? ['ALL'] : config.capAdd;
+  const names = effectiveCapabilities(defaultCapabilities, add, privileged ? [] : config.capDrop);
+  // As Docker: a user other than root gets none but keeps the bounding set, which the agent sees to at execve.
+  return {
+    capabilities: { bounding: names, effective: names, permitted: names, inheritable: [], ambient: [] },
+  };
+}
+
+function guestMounts(config: ContainerConfig): MountInit[] {
+  const replaced = new Set(
+    [...config.tmpfs, ...config.binds].map(({ destination }) => destination).concat(config.volumes),
+  );
+  const kernel = defaultMounts.filter(({ destination }) => !replaced.has(destination));
+  const mounts: MountInit[] = [
+    ...kernel.map((mount) => kernelMount(mount, config.shmSizeBytes)),
+    ...config.volumes.map((destination, index) => ({
+      destination,
+      source: { case: 'volume' as const, value: { name: `v${index}` } },
+    })),
+    ...config.tmpfs.map(({ destination, options }) => ({
+      destination,
+      options: ['nosuid', 'nodev', 'noexec', ...options],
+      source: { case: 'kernel' as const, value: { type: 'tmpfs', source: 'tmpfs' } },
+    })),
+    ...config.binds.map(({ destination, readonly }, index) => ({
+      destination,
+      options: [readonly ? 'ro' : 'rw', 'rbind', 'rprivate'],
+      source: { case: 'share' as const, value: { tag: shareTag, path: String(index) } },
+    })),
+  ];
+  // Parents before children, otherwise in the order above, as Docker mounts.
+  const depth = (path: string) => path.split('/').filter(Boolean).length;
+  const own = mounts.splice(kernel.length);
+  return [...mounts, ...own.toSorted((a, b) => depth(a.destination ?? '') - depth(b.destination ?? ''))];
+}
+
+function kernelMount({ destination, type, source, options }: KernelMount, shmSizeBytes?: number): MountInit {
+  const sized =
+    destination === '/dev/shm' && shmSizeBytes !== undefined
+      ? options.map((option) => (option.startsWith('size=') ? `size=${shmSizeBytes}` : option))
+      : options;
+  return { destination, options: [...sized], source: { case: 'kernel', value: { type, source } } };
+}
+
+function injectedFiles({
+  hostname,
+  domainname,
+  binds,
+}: ContainerConfig): NonNullable<CreateContainerInit['files']> {
+  const names = domainname === '' ? hostname : `${hostname}.${domainname} ${hostname}`;
+  const hosts = [
+    '127.0.0.1\tlocalhost',
+    '::1\tlocalhost ip6-localhost ip6-loopback',
+    'fe00::0\tip6-localnet',
+    'ff00::0\tip6-mcastprefix',
+    'ff02::1\tip6-allnodes',
+    'ff02::2\tip6-allrouters',
+    `127.0.1.1\t${names}`,
+    '',
+  ].join('\n');
+  const files = [
+    { destination: '/etc/hostname', content: `${hostname}\n` },
+    { destination: '/etc/hosts', content: hosts },
+    { destination: '/etc/resolv.conf', content: '' },
+  ];
+  return files
+    .filter((file) => !binds.some(({ destination }) => destination === file.destination))
+    .map(({ destination, content }) => ({ destination, content: Buffer.from(content), mode: 0o644 }));
+}
+
+/** RLIM_INFINITY is all ones. */
+function limit(value: number): bigint {
+  return value < 0 ? 0xffff_ffff_ffff_ffffn : BigInt(value);
+}

@@ -1,0 +1,220 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AgentClient, Attachment } from '../agent/client.ts';
+import type { ProcessExit } from '../agent/types.ts';
+import { abortable } from '../base/abort.ts';
+import { HrunError } from '../base/errors.ts';
+import type { InputChannel, TerminalSize } from './attachIo.ts';
+import { type GuestVm, isConnectionLoss } from './guestVm.ts';
+import type { OutputPosition, OutputStream } from './outputLog.ts';
+
+/** Of one InputChunk, and how far input may run ahead of what the agent has accepted (agent.proto). */
+const inputChunkBytes = 32 * 1024;
+const inputWindowBytes = 64n * 1024n;
+/** The agent keeps 256 KiB unacknowledged; telling it at every quarter costs little and never stalls it. */
+const acknowledgeEveryBytes = 64n * 1024n;
+const longestPauseMs = 500;
+
+/**
+ * Takes the output of a process, in order, without gaps. While it waits the process is held back. Bytes are kept by the
+ * agent until `acknowledge` says that they are safe.
+ */
+export type OutputSink = (stream: OutputStream, offset: bigint, data: Uint8Array) => Promise<void>;
+
+/** The host's end of one process in a guest. It outlives lost connections to the agent. */
+export class GuestProcess {
+  readonly containerId: string;
+  readonly processId: string;
+  readonly #guest: GuestVm;
+  #attachment: Attachment | undefined;
+  #lost = new AbortController();
+  #attached = Promise.withResolvers<void>();
+  #safe: OutputPosition = { stdout: 0n, stderr: 0n };
+  #told: OutputPosition = { stdout: 0n, stderr: 0n };
+  #input = { accepted: 0n, closed: false };
+  #inputListeners = new Set<() => void>();
+
+  constructor(guest: GuestVm, containerId: string, processId: string) {
+    this.#guest = guest;
+    this.containerId = containerId;
+    this.processId = processId;
+  }
+
+  /** Offset below which the agent has this process's input. */
+  get inputAccepted(): bigint {
+    return this.#input.accepted;
+  }
+
+  /**
+   * Hands the output from `from` on to `sink` until the process has exited and all of it was taken.
+   * @throws HrunError VM_DIED when the guest ended without telling an exit, AGENT_PROTOCOL for nonsense, or what `sink`
+   *   or `signal` threw
+   */
+  async follow(from: OutputPosition, sink: OutputSink, signal: AbortSignal): Promise<ProcessExit> {
+    this.#safe = { ...from };
+    const next: OutputPosition = { ...from };
+    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+      try {
+        const { client } = await this.#guest.agent(signal);
+        const exit = await this.#attachOnce(client, next, sink, signal);
+        if (exit !== undefined) return exit;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!isConnectionLoss(error)) throw error;
+      }
+      await sleep(pauseMs, undefined, { signal });
+    }
+  }
+
+  /** Says that all below `position` is safe, so that the agent may forget it. */
+  acknowledge(position: OutputPosition): void {
+    this.#safe = { ...position };
+    const due = (stream: OutputStream) => position[stream] - this.#told[stream] >= acknowledgeEveryBytes;
+    if (!due('stdout') && !due('stderr')) return;
+    this.#told = { ...position };
+    this.#send({ case: 'ack', value: { stdoutOffset: position.stdout, stderrOffset: position.stderr } });
+  }
+
+  resize({ rows, columns }: TerminalSize): void {
+    this.#send({ case: 'resize', value: { rows, columns } });
+  }
+
+  /**
+   * Passes `input` on until its end, until the process reads no more, or until `signal`. Offset 0 of the channel is byte
+   * `base` of the process's input.
+   * @throws the reason of `signal`
+   */
+  async relayInput(input: InputChannel, base: bigint, signal: AbortSignal): Promise<void> {
+    const onInput = () => {
+      if (this.#input.accepted > base) input.accept(this.#input.accepted - base);
+      if (this.#input.closed) input.close();
+    };
+    this.#inputListeners.add(onInput);
+    using _listener = { [Symbol.dispose]: () => void this.#inputListeners.delete(onInput) };
+    for (;;) {
+      const attachment = await this.#currentAttachment(signal);
+      const connected = AbortSignal.any([signal, this.#lost.signal]);
+      try {
+        return await this.#sendInput(attachment, input, base, connected);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!connected.aborted && !isConnectionLoss(error)) throw error;
+      }
+    }
+  }
+
+  async #attachOnce(
+    client: AgentClient,
+    next: OutputPosition,
+    sink: OutputSink,
+    signal: AbortSignal,
+  ): Promise<ProcessExit | undefined> {
+    const { containerId, processId } = this;
+    using attachment = await client.attach(
+      // not `next`: what was taken but is not yet safe would be forgotten
+      { containerId, processId, stdoutOffset: this.#safe.stdout, stderrOffset: this.#safe.stderr },
+      signal,
+    );
+    this.#told = { ...this.#safe };
+    this.#lost = new AbortController();
+    this.#attachment = attachment;
+    this.#attached.resolve();
+    try {
+      for await (const output of attachment.outputs) {
+        switch (output.case) {
+          case 'stdout':
+          case 'stderr':
+            await this.#take(output.case, output.value.offset, output.value.data, next, sink);
+            break;
+          case 'stdinAccepted':
+            this.#acceptInput(output.value.offset, output.value.closed);
+            break;
+          case 'exit':
+            return this.#checkedExit(output.value, next);
+        }
+      }
+      return undefined;
+    } finally {
+      this.#attachment = undefined;
+      this.#attached = Promise.withResolvers<void>();
+      this.#lost.abort(new HrunError('AGENT_UNREACHABLE', 'the attachment to the process was lost'));
+    }
+  }
+
+  async #take(
+    stream: OutputStream,
+    offset: bigint,
+    data: Uint8Array,
+    next: OutputPosition,
+    sink: OutputSink,
+  ): Promise<void> {
+    if (offset > next[stream]) {
+      throw new HrunError(
+        'AGENT_PROTOCOL',
+        `the agent's ${stream} jumps from byte ${next[stream]} to ${offset}`,
+      );
+    }
+    const known = next[stream] - offset;
+    if (known >= BigInt(data.length)) return;
+    const fresh = data.subarray(Number(known));
+    await sink(stream, next[stream], fresh);
+    next[stream] += BigInt(fresh.length);
+  }
+
+  #acceptInput(offset: bigint, closed: boolean): void {
+    if (offset < this.#input.accepted) return;
+    this.#input = { accepted: offset, closed: closed || this.#input.closed };
+    for (const listener of [...this.#inputListeners]) listener();
+  }
+
+  #checkedExit(exit: ProcessExit, next: OutputPosition): ProcessExit {
+    if (exit.code > 255 || exit.signal > 64) {
+      throw new HrunError(
+        'AGENT_PROTOCOL',
+        `the agent told an exit code of ${exit.code}, signal ${exit.signal}`,
+      );
+    }
+    if (exit.stdoutLength !== next.stdout || exit.stderrLength !== next.stderr) {
+      throw new HrunError('AGENT_PROTOCOL', 'the agent told an exit before all output was here');
+    }
+    return exit;
+  }
+
+  async #sendInput(
+    attachment: Attachment,
+    input: InputChannel,
+    base: bigint,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const from = this.#input.accepted > base ? this.#input.accepted - base : 0n;
+    let end = base + from;
+    for await (const piece of input.read(from, signal)) {
+      for (let at = 0; at < piece.bytes.length; at += inputChunkBytes) {
+        const data = piece.bytes.subarray(at, at + inputChunkBytes);
+        const offset = base + piece.offset + BigInt(at);
+        end = offset + BigInt(data.length);
+        await this.#whenInputFits(end, signal);
+        if (this.#input.closed) return;
+        await attachment.send({ case: 'stdin', value: { offset, data } });
+      }
+    }
+    await attachment.send({ case: 'stdinEnd', value: { offset: end } });
+  }
+
+  async #whenInputFits(end: bigint, signal: AbortSignal): Promise<void> {
+    while (!this.#input.closed && end > this.#input.accepted + inputWindowBytes) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#inputListeners.add(resolve);
+      await abortable(promise, signal).finally(() => this.#inputListeners.delete(resolve));
+    }
+  }
+
+  async #currentAttachment(signal: AbortSignal): Promise<Attachment> {
+    while (this.#attachment === undefined) await abortable(this.#attached.promise, signal);
+    return this.#attachment;
+  }
+
+  #send(input: Parameters<Attachment['send']>[0]): void {
+    // lost with the attachment: the next one begins from what is safe, and terminals are sized again by the user
+    this.#attachment?.send(input).catch(() => {});
+  }
+}
