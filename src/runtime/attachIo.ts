@@ -20,15 +20,16 @@ export interface AttachIo {
   /** Aborted when the user typed the detach keys. */
   readonly detached: AbortSignal;
   /**
-   * Aborted when the front door is gone and this command cannot be resumed by it. A resumable one is never aborted
-   * by that: the front door comes back through `Engine.resume`.
-   */
-  readonly gone: AbortSignal;
-  /**
    * Puts `record` on disk, then tells the front door that it may come back after a lost connection or daemon. Called
-   * once, before the workload starts.
+   * once, before the workload starts. A lost connection still aborts the signal of this command; the front door that
+   * comes back is a new command, `ContainerEngine.resume`.
    */
   makeResumable(record: AttachRecord): Promise<void>;
+  /**
+   * Puts the workload's exit code on disk beside the record, so that it is told even if this daemon dies now. Called
+   * when all output is written and before what the code could be read from is deleted (`--rm`).
+   */
+  settle(exitCode: number): Promise<void>;
 }
 
 export interface TerminalSize {

@@ -1,0 +1,86 @@
+import { readdir, readFile, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeFileAtomically } from '../base/atomicFile.ts';
+import { errnoOf } from '../base/errors.ts';
+import { type AttachRecord, AttachRecordSchema } from '../runtime/attachRecord.ts';
+import { identifyProcess, isAlive } from '../sys/processes.ts';
+
+/** What is on disk of a command whose front door may come back: `$HRUN_RUN/sessions/<token>.json`. */
+const SessionRecordSchema = z.object({
+  version: z.literal(1),
+  /** Undefined when the front door is in a pid namespace that this daemon does not see. */
+  frontDoor: z.object({ pid: z.int().positive(), startTicks: z.string() }).optional(),
+  attach: AttachRecordSchema,
+  /** Set once the workload has ended and all its output is written. */
+  exitCode: z.int().min(0).max(255).optional(),
+});
+
+export interface SessionRecord {
+  readonly frontDoor: { readonly pid: number; readonly startTicks: string } | undefined;
+  readonly attach: AttachRecord;
+  readonly exitCode?: number;
+}
+
+export async function writeSessionRecord(
+  directory: string,
+  token: string,
+  record: SessionRecord,
+): Promise<void> {
+  const content = JSON.stringify({ version: 1, ...record }, (_key, value: unknown) =>
+    typeof value === 'bigint' ? String(value) : value,
+  );
+  await writeFileAtomically(recordPath(directory, token), content);
+}
+
+/** The record behind a token; undefined for one that was never given, or is not readable any more. */
+export async function readSessionRecord(
+  directory: string,
+  token: string,
+): Promise<SessionRecord | undefined> {
+  let text: string;
+  try {
+    text = await readFile(recordPath(directory, token), 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+  const parsed = SessionRecordSchema.safeParse(safeJson(text));
+  if (!parsed.success) return undefined;
+  const { frontDoor, attach, exitCode } = parsed.data;
+  return { frontDoor, attach, ...(exitCode === undefined ? {} : { exitCode }) };
+}
+
+export async function removeSessionRecord(directory: string, token: string): Promise<void> {
+  await unlink(recordPath(directory, token)).catch((error: unknown) => {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  });
+}
+
+/** Forgets the commands whose front door has died: nobody will ever ask for them. */
+export async function sweepSessionRecords(directory: string): Promise<void> {
+  for (const file of await readdir(directory)) {
+    const token = /^([0-9a-f]{64})\.json$/.exec(file)?.[1];
+    if (token === undefined) continue;
+    const record = await readSessionRecord(directory, token);
+    const dead = record?.frontDoor !== undefined && !(await isAlive(record.frontDoor));
+    if (record === undefined || dead) await removeSessionRecord(directory, token);
+  }
+}
+
+/** Who the front door is, so that a pid used again is not taken for it. */
+export async function identifyFrontDoor(pid: number): Promise<SessionRecord['frontDoor']> {
+  return pid > 0 ? identifyProcess(pid) : undefined;
+}
+
+function recordPath(directory: string, token: string): string {
+  return join(directory, `${token}.json`);
+}
+
+function safeJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,249 @@
+import { z } from 'zod';
+import { HrunError } from '../base/errors.ts';
+
+/**
+ * The frames of docs/wire.md: `u32 length · u8 type · body`, little-endian. Everything that comes from a front door
+ * is bounded and checked here; the rest of the daemon sees typed values.
+ */
+export const maxFrameBytes = 1024 * 1024 + 64;
+/** HELLO alone may be longer: it holds what execve lets through. */
+const maxHelloBytes = 8 * 1024 * 1024;
+/** Most bytes of a stream in one frame. */
+export const maxChunkBytes = 64 * 1024;
+
+const fromFront = {
+  hello: 0x01,
+  resume: 0x02,
+  stdin: 0x03,
+  stdinEnd: 0x04,
+  window: 0x05,
+  signal: 0x06,
+  written: 0x07,
+  exitAck: 0x08,
+  handDone: 0x09,
+  outputGone: 0x0a,
+} as const;
+
+export type StreamName = 'stdout' | 'stderr';
+
+const HelloHeaderSchema = z.object({
+  version: z.literal(1),
+  pid: z.int(),
+  ppid: z.int(),
+  uid: z.int(),
+  gid: z.int(),
+  umask: z.int(),
+  cwd: z.string(),
+  tty: z.tuple([z.boolean(), z.boolean(), z.boolean()]),
+  rows: z.int().min(0).max(65535),
+  columns: z.int().min(0).max(65535),
+  executable: z.string(),
+  startedMonotonicNs: z.number(),
+});
+
+export type HelloHeader = Readonly<z.infer<typeof HelloHeaderSchema>>;
+
+/** What a command was called with. */
+export interface Hello {
+  readonly header: HelloHeader;
+  /** Without argv[0]. */
+  readonly argv: readonly string[];
+  readonly environment: ReadonlyMap<string, string>;
+}
+
+export type FrontFrame =
+  | { readonly type: 'hello'; readonly hello: Hello }
+  | {
+      readonly type: 'resume';
+      /** Lower-case hex. */
+      readonly token: string;
+      readonly stdoutReceived: bigint;
+      readonly stderrReceived: bigint;
+    }
+  | { readonly type: 'stdin'; readonly offset: bigint; readonly bytes: Buffer }
+  | { readonly type: 'stdinEnd'; readonly offset: bigint }
+  | { readonly type: 'window'; readonly rows: number; readonly columns: number }
+  | { readonly type: 'signal'; readonly number: number }
+  | { readonly type: 'written'; readonly stream: StreamName; readonly offset: bigint }
+  | { readonly type: 'exitAck' }
+  | {
+      readonly type: 'handDone';
+      readonly id: number;
+      readonly errno: number;
+      readonly result: unknown;
+      readonly bytes: Buffer;
+    }
+  | { readonly type: 'outputGone'; readonly stream: StreamName };
+
+/** Cuts a byte stream into frames. The bodies it hands out are views: copy what is kept. */
+export class FrameSplitter {
+  #parts: Buffer[] = [];
+  #length = 0;
+
+  /**
+   * Takes the next bytes and yields the frames that they complete.
+   * @throws HrunError WIRE_PROTOCOL for a frame longer than the wire allows
+   */
+  *push(chunk: Buffer): Generator<{ readonly type: number; readonly body: Buffer }> {
+    this.#parts.push(chunk);
+    this.#length += chunk.length;
+    while (this.#length >= 5) {
+      const head = this.#gather(5);
+      const length = head.readUInt32LE(0);
+      const type = head.readUInt8(4);
+      const limit = type === fromFront.hello ? maxHelloBytes : maxFrameBytes;
+      if (length < 1 || length > limit) throw protocolError(`a frame of ${length} bytes`);
+      if (this.#length < 4 + length) return;
+      const frame = this.#gather(4 + length).subarray(0, 4 + length);
+      this.#drop(4 + length);
+      yield { type, body: frame.subarray(5) };
+    }
+  }
+
+  /** The first part, made at least `length` bytes long. Parts are joined once per frame, not once per chunk. */
+  #gather(length: number): Buffer {
+    const first = this.#parts[0];
+    if (first !== undefined && first.length >= length) return first;
+    const joined = Buffer.concat(this.#parts);
+    this.#parts = [joined];
+    return joined;
+  }
+
+  #drop(length: number): void {
+    const rest = this.#gather(length).subarray(length);
+    this.#parts.shift();
+    if (rest.length > 0) this.#parts.unshift(rest);
+    this.#length -= length;
+  }
+}
+
+/** @throws HrunError WIRE_PROTOCOL for an unknown type or a body that is not as docs/wire.md says */
+export function parseFrontFrame(type: number, body: Buffer): FrontFrame {
+  const reader = new BodyReader(body);
+  const frame = parseBody(type, reader);
+  reader.end();
+  return frame;
+}
+
+function parseBody(type: number, body: BodyReader): FrontFrame {
+  switch (type) {
+    case fromFront.hello:
+      return { type: 'hello', hello: parseHello(body) };
+    case fromFront.resume:
+      return {
+        type: 'resume',
+        token: body.bytes(32).toString('hex'),
+        stdoutReceived: body.u64(),
+        stderrReceived: body.u64(),
+      };
+    case fromFront.stdin: {
+      const offset = body.u64();
+      const bytes = body.rest();
+      if (bytes.length > maxChunkBytes) throw protocolError(`${bytes.length} bytes of stdin at once`);
+      return { type: 'stdin', offset, bytes };
+    }
+    case fromFront.stdinEnd:
+      return { type: 'stdinEnd', offset: body.u64() };
+    case fromFront.window:
+      return { type: 'window', rows: body.u16(), columns: body.u16() };
+    case fromFront.signal:
+      return { type: 'signal', number: body.u32() };
+    case fromFront.written:
+      return { type: 'written', stream: streamOf(body.u8()), offset: body.u64() };
+    case fromFront.exitAck:
+      return { type: 'exitAck' };
+    case fromFront.handDone:
+      return { type: 'handDone', id: body.u32(), errno: body.u32(), result: body.json(), bytes: body.rest() };
+    case fromFront.outputGone:
+      return { type: 'outputGone', stream: streamOf(body.u8()) };
+    default:
+      throw protocolError(`a frame of unknown type ${type}`);
+  }
+}
+
+function parseHello(body: BodyReader): Hello {
+  const header = HelloHeaderSchema.safeParse(body.json());
+  if (!header.success) throw protocolError('a HELLO that this version does not understand');
+  const argv = body.list().map((bytes, index) => {
+    const text = bytes.toString('utf8');
+    // A byte that is no UTF-8 would silently become another name.
+    if (!Buffer.from(text).equals(bytes)) {
+      throw new HrunError('INVALID_ARGUMENT', `argument ${index + 1} is not valid UTF-8`);
+    }
+    return text;
+  });
+  const environment = new Map<string, string>();
+  for (const bytes of body.list()) {
+    const entry = bytes.toString('utf8');
+    const equals = entry.indexOf('=');
+    if (equals > 0) environment.set(entry.slice(0, equals), entry.slice(equals + 1));
+  }
+  return { header: header.data, argv, environment };
+}
+
+function streamOf(number: number): StreamName {
+  if (number === 1) return 'stdout';
+  if (number === 2) return 'stderr';
+  throw protocolError(`an output stream number ${number}`);
+}
+
+class BodyReader {
+  readonly #body: Buffer;
+  #at = 0;
+
+  constructor(body: Buffer) {
+    this.#body = body;
+  }
+
+  bytes(length: number): Buffer {
+    if (this.#at + length > this.#body.length) throw protocolError('a frame that ends too early');
+    this.#at += length;
+    return this.#body.subarray(this.#at - length, this.#at);
+  }
+
+  u8(): number {
+    return this.bytes(1).readUInt8();
+  }
+
+  u16(): number {
+    return this.bytes(2).readUInt16LE();
+  }
+
+  u32(): number {
+    return this.bytes(4).readUInt32LE();
+  }
+
+  u64(): bigint {
+    return this.bytes(8).readBigUInt64LE();
+  }
+
+  /** `u32 length` and UTF-8 JSON; nothing at all is an empty object. */
+  json(): unknown {
+    const text = this.bytes(this.u32()).toString('utf8');
+    if (text === '') return {};
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw protocolError('a frame with broken JSON');
+    }
+  }
+
+  list(): Buffer[] {
+    const count = this.u32();
+    if (count > this.#body.length / 4) throw protocolError('a list longer than its frame');
+    return Array.from({ length: count }, () => this.bytes(this.u32()));
+  }
+
+  rest(): Buffer {
+    return this.bytes(this.#body.length - this.#at);
+  }
+
+  end(): void {
+    if (this.#at !== this.#body.length) throw protocolError('a frame with bytes left over');
+  }
+}
+
+/** The other end does not speak docs/wire.md. */
+export function protocolError(what: string): HrunError {
+  return new HrunError('WIRE_PROTOCOL', `the front door sent ${what}`);
+}
