@@ -1,11 +1,7 @@
-/** What the room needs of the daemon's log; pino fits. */
-export interface VmmLog {
-  debug(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
+import type { Log } from '../base/log.ts';
 
 export interface VmmDeps {
   /** The emulator, as `findQemu` found it. */
   readonly qemuPath: string;
-  readonly log: VmmLog;
+  readonly log: Pick<Log, 'debug' | 'warn'>;
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { printable } from '../../base/printable.ts';
+import { printable } from '../../base/text.ts';
 import { consoleBytes, consoleChardev } from './commandLine.ts';
 import type { QmpConnection } from './qmp.ts';
 
@@ -23,8 +23,17 @@ export class ConsoleLog {
       });
     const fresh = Buffer.from(z.string().parse(answer), 'base64');
     this.#tail = Buffer.concat([this.#tail, fresh]).subarray(-consoleBytes);
-    return printable(this.#tail);
+    return printableLines(this.#tail);
   }
+}
+
+/** Console output fit for a terminal, its line ends kept. */
+export function printableLines(bytes: Uint8Array): string {
+  return Buffer.from(bytes)
+    .toString('utf8')
+    .split(/\r*\n/)
+    .map((line) => printable(line.replaceAll('\t', '  '), consoleBytes))
+    .join('\n');
 }
 
 /** The last `count` lines with something on them, for an error message. */

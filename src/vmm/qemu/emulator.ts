@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { errnoOf, HrunError } from '../../base/errors.ts';
-import { printableLine } from '../../base/printable.ts';
+import { printable } from '../../base/text.ts';
 import { identifyProcess, type ProcessIdentity, signalProcess, waitUntilGone } from '../../sys/processes.ts';
 
 const stderrBytes = 64 * 1024;
@@ -64,8 +64,11 @@ function exitOf(child: ChildProcess): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   child.once('close', (code, signalName) => {
     const how = signalName === null ? `ended with code ${code}` : `was ended by ${signalName}`;
-    const why = printableLine(Buffer.concat(said));
-    resolve(why === '' ? `QEMU ${how}` : `QEMU ${how}: ${why}`);
+    const why = Buffer.concat(said)
+      .toString('utf8')
+      .trim()
+      .replaceAll(/\s*\n\s*/g, '; ');
+    resolve(why === '' ? `QEMU ${how}` : `QEMU ${how}: ${printable(why, 2000)}`);
   });
   return promise;
 }

@@ -1,0 +1,102 @@
+import { HrunError } from '../base/errors.ts';
+import { bidiCall, type Caller, type MessageStream, serverStreamCall, unaryCall } from './calls.ts';
+import { AgentService, type AttachResponse } from './generated/hrun/agent/v1/agent_pb.ts';
+import type * as t from './types.ts';
+
+/** Calls that never wait for a container: an agent that takes longer is not well. */
+const quickLimitMs = 30_000;
+/** Of one chunk of output, by the contract. */
+const maxChunkBytes = 32 * 1024;
+
+type Unary<Request, Response> = (request: Request, signal: AbortSignal) => Promise<Response>;
+
+/** The contract's calls. They reject with an HrunError whose message may be shown as it is. */
+export interface AgentClient {
+  readonly hello: Unary<{ readonly protocol: number }, t.HelloResponse>;
+  readonly personalize: Unary<t.PersonalizeInit, t.PersonalizeResponse>;
+  readonly createContainer: Unary<t.CreateContainerInit, t.CreateContainerResponse>;
+  startContainer(containerId: string, signal: AbortSignal): Promise<void>;
+  deleteContainer(containerId: string, signal: AbortSignal): Promise<void>;
+  readonly exec: Unary<t.ExecInit, t.ExecResponse>;
+  /** Joins one process: its output from the given offsets on, and its input. Ends when `signal` fires. */
+  attach(open: t.AttachOpenInit, signal: AbortSignal): Promise<Attachment>;
+  signal(request: t.SignalInit, signal: AbortSignal): Promise<void>;
+  releaseProcess(request: t.ReleaseProcessInit, signal: AbortSignal): Promise<void>;
+  listProcesses(containerId: string, signal: AbortSignal): Promise<t.ProcessInfo[]>;
+  listContainers(signal: AbortSignal): Promise<t.ContainerInfo[]>;
+  unpackLayers(request: t.UnpackLayersInit, signal: AbortSignal): AsyncIterable<t.UnpackLayersResponse>;
+  readonly packPath: Unary<t.PackPathInit, t.PackPathResponse>;
+  extractArchive(request: t.ExtractArchiveInit, signal: AbortSignal): Promise<void>;
+  readonly statPath: Unary<t.StatPathInit, t.StatPathResponse>;
+  shutdown(signal: AbortSignal): Promise<void>;
+}
+
+/** Disposing ends the call, not the process. */
+export interface Attachment extends Disposable {
+  /** To be read once, and steadily: what is not read stops the process. */
+  readonly outputs: AsyncIterable<t.AttachOutput>;
+  /** Resolves once the agent takes more. */
+  send(input: t.AttachInput): Promise<void>;
+}
+
+export function agentClient(caller: Caller): AgentClient {
+  const { method } = AgentService;
+  const startContainer = unaryCall(caller, method.startContainer, quickLimitMs);
+  const deleteContainer = unaryCall(caller, method.deleteContainer, undefined);
+  const signalProcess = unaryCall(caller, method.signal, quickLimitMs);
+  const releaseProcess = unaryCall(caller, method.releaseProcess, quickLimitMs);
+  const listProcesses = unaryCall(caller, method.listProcesses, quickLimitMs);
+  const listContainers = unaryCall(caller, method.listContainers, quickLimitMs);
+  const extractArchive = unaryCall(caller, method.extractArchive, undefined);
+  const shutdown = unaryCall(caller, method.shutdown, undefined);
+  const attach = bidiCall(caller, method.attach);
+  return {
+    hello: unaryCall(caller, method.hello, quickLimitMs),
+    personalize: unaryCall(caller, method.personalize, quickLimitMs),
+    createContainer: unaryCall(caller, method.createContainer, undefined),
+    startContainer: async (containerId, signal) => void (await startContainer({ containerId }, signal)),
+    deleteContainer: async (containerId, signal) => void (await deleteContainer({ containerId }, signal)),
+    exec: unaryCall(caller, method.exec, undefined),
+    attach: async (open, signal) => {
+      const stream = attach(signal);
+      await stream.send({ message: { case: 'open', value: open } });
+      return attachment(stream);
+    },
+    signal: async (request, signal) => void (await signalProcess(request, signal)),
+    releaseProcess: async (request, signal) => void (await releaseProcess(request, signal)),
+    listProcesses: async (containerId, signal) => (await listProcesses({ containerId }, signal)).processes,
+    listContainers: async (signal) => (await listContainers({}, signal)).containers,
+    unpackLayers: serverStreamCall(caller, method.unpackLayers),
+    packPath: unaryCall(caller, method.packPath, undefined),
+    extractArchive: async (request, signal) => void (await extractArchive(request, signal)),
+    statPath: unaryCall(caller, method.statPath, undefined),
+    shutdown: async (signal) => void (await shutdown({}, signal)),
+  };
+}
+
+type AttachStream = MessageStream<
+  { message: t.AttachInput | { case: 'open'; value: t.AttachOpenInit } },
+  AttachResponse
+>;
+
+function attachment(stream: AttachStream): Attachment {
+  return {
+    outputs: checkedOutputs(stream.messages),
+    send: (message) => stream.send({ message }),
+    [Symbol.dispose]: () => stream[Symbol.dispose](),
+  };
+}
+
+async function* checkedOutputs(
+  messages: AsyncIterable<AttachResponse>,
+): AsyncGenerator<t.AttachOutput, void> {
+  for await (const { message } of messages) {
+    if (message.case === undefined)
+      throw new HrunError('AGENT_PROTOCOL', 'the agent sent an empty output message');
+    const isChunk = message.case === 'stdout' || message.case === 'stderr';
+    if (isChunk && message.value.data.length > maxChunkBytes) {
+      throw new HrunError('AGENT_PROTOCOL', `the agent sent ${message.value.data.length} bytes in one chunk`);
+    }
+    yield message;
+  }
+}
