@@ -11,6 +11,8 @@ export const AttachRecordSchema = z.strictObject({
   /** The workload's stream offset at `stdoutBase`: not 0 for `attach` to a container that already wrote. */
   stdoutFrom: z.coerce.bigint().nonnegative(),
   stderrFrom: z.coerce.bigint().nonnegative(),
+  /** Offset of the workload's input at the command's first byte of stdin. */
+  stdinBase: z.coerce.bigint().nonnegative(),
   terminal: z.boolean(),
   openStdin: z.boolean(),
   signalProxy: z.boolean(),

@@ -58,14 +58,17 @@ const ContainerConfigSchema = z.object({
 });
 
 const ContainerStateSchema = z.object({
-  /** `starting` and `removing` are seen by others only after a daemon died in them. */
-  status: z.enum(['created', 'starting', 'running', 'exited', 'removing']),
+  status: z.enum(['created', 'starting', 'running', 'exited']),
   startedAt: z.string().optional(),
   finishedAt: z.string().optional(),
+  /** Length of the output log when this run began: the workload's own offsets begin there. */
+  logBase: z.object({ stdout: z.int(), stderr: z.int() }),
   exitCode: z.int().min(0).max(255),
   oomKilled: z.boolean(),
   /** Why the container ended, when it was not by the exit of its workload. */
   error: z.string(),
+  /** While created or starting: what a failed start, or the next daemon, makes of the container. */
+  onFailedStart: z.enum(['remove', 'created', 'exited']).optional(),
   /** Where the VM's sockets are; known before the VM is, so that a VM of a dead daemon is found. */
   vmRunDir: z.string().optional(),
   vm: VmRecordSchema.optional(),
@@ -89,14 +92,19 @@ export type ContainerRecord = Readonly<Omit<z.infer<typeof ContainerRecordSchema
   readonly id: ContainerId;
 };
 
-export const initialState: ContainerState = { status: 'created', exitCode: 0, oomKilled: false, error: '' };
+export const initialState: ContainerState = {
+  status: 'created',
+  logBase: { stdout: 0, stderr: 0 },
+  exitCode: 0,
+  oomKilled: false,
+  error: '',
+};
 
 const transitions: Readonly<Record<ContainerStatus, readonly ContainerStatus[]>> = {
-  created: ['starting', 'removing'],
-  starting: ['running', 'created', 'exited', 'removing'],
+  created: ['starting'],
+  starting: ['running', 'created', 'exited'],
   running: ['exited'],
-  exited: ['starting', 'removing'],
-  removing: [],
+  exited: ['starting'],
 };
 
 /** Whether a container may go from one status to another. */

@@ -1,14 +1,19 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { abortable } from '../base/abort.ts';
 import { writeFileAtomically } from '../base/atomicFile.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 import { type ContainerId, parseContainerId } from '../base/ids.ts';
+import { KeyedMutex } from '../base/mutex.ts';
 import {
   type ContainerRecord,
   ContainerRecordSchema,
   type ContainerState,
   mayBecome,
 } from './containerRecord.ts';
+
+/** A change of state is short and is never given up. */
+const never = new AbortController().signal;
 
 /**
  * All containers of one daemon. What is on disk is what is true: a record is written before memory says so.
@@ -19,6 +24,8 @@ export class ContainerStore {
   readonly #records = new Map<ContainerId, ContainerRecord>();
   /** Names promised to containers whose record is still being written. */
   readonly #reserved = new Set<string>();
+  readonly #changes = new KeyedMutex<ContainerId>();
+  readonly #listeners = new Set<() => void>();
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -58,6 +65,23 @@ export class ContainerStore {
 
   isNameTaken(name: string): boolean {
     return this.#reserved.has(name) || this.list().some((record) => record.name === name);
+  }
+
+  /** @throws HrunError ALREADY_EXISTS naming the holder */
+  refuseTakenName(name: string): void {
+    if (!this.isNameTaken(name)) return;
+    const holder = this.list().find((record) => record.name === name);
+    const by = holder === undefined ? 'another container' : `container ${holder.id.slice(0, 12)}`;
+    throw new HrunError('ALREADY_EXISTS', `the container name "${name}" is already in use by ${by}`, {
+      hint: 'remove or rename that container, or choose another name',
+    });
+  }
+
+  /** Settles when any container is added, changed or removed. @throws the reason of `signal` */
+  async nextChange(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#listeners.add(resolve);
+    await abortable(promise, signal).finally(() => this.#listeners.delete(resolve));
   }
 
   /**
@@ -114,6 +138,7 @@ export class ContainerStore {
    * @throws HrunError WRONG_STATE when the status may not become the new one
    */
   async update(id: ContainerId, change: Partial<ContainerState>): Promise<ContainerRecord> {
+    using _turn = await this.#changes.lock(id, never);
     const old = this.#known(id);
     const status = change.status ?? old.state.status;
     if (status !== old.state.status && !mayBecome(old.state.status, status)) {
@@ -127,8 +152,9 @@ export class ContainerStore {
 
   /** @throws HrunError ALREADY_EXISTS when the name is taken */
   async rename(id: ContainerId, name: string): Promise<void> {
+    using _turn = await this.#changes.lock(id, never);
     const old = this.#known(id);
-    if (this.isNameTaken(name)) throw new HrunError('ALREADY_EXISTS', `the name "${name}" is already in use`);
+    this.refuseTakenName(name);
     this.#reserved.add(name);
     try {
       await this.#write({ ...old, name });
@@ -139,10 +165,12 @@ export class ContainerStore {
 
   /** Forgets a container and deletes its files; an interrupted deletion is finished by the next `open`. */
   async remove(id: ContainerId): Promise<void> {
+    using _turn = await this.#changes.lock(id, never);
     this.#known(id);
     const doomed = `${this.directoryOf(id)}.removing`;
     await rename(this.directoryOf(id), doomed);
     this.#records.delete(id);
+    this.#notify();
     await rm(doomed, { recursive: true, force: true });
   }
 
@@ -155,7 +183,12 @@ export class ContainerStore {
   async #write(record: ContainerRecord): Promise<ContainerRecord> {
     await writeFileAtomically(join(this.directoryOf(record.id), 'container.json'), JSON.stringify(record));
     this.#records.set(record.id, record);
+    this.#notify();
     return record;
+  }
+
+  #notify(): void {
+    for (const listener of [...this.#listeners]) listener();
   }
 }
 

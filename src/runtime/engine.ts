@@ -35,9 +35,15 @@ export interface ContainerEngine {
    * by `signal`.
    */
   run(request: RunRequest, caller: Caller, io: AttachIo, signal: AbortSignal): Promise<Ended>;
-  start(container: string, signal: AbortSignal): Promise<void>;
+  start(container: string, caller: Caller, signal: AbortSignal): Promise<void>;
   /** Starts and stays with the workload. */
-  startAttached(container: string, options: AttachOptions, io: AttachIo, signal: AbortSignal): Promise<Ended>;
+  startAttached(
+    container: string,
+    options: AttachOptions,
+    caller: Caller,
+    io: AttachIo,
+    signal: AbortSignal,
+  ): Promise<Ended>;
   attach(container: string, options: AttachOptions, io: AttachIo, signal: AbortSignal): Promise<Ended>;
   exec(request: ExecRequest, io: AttachIo, signal: AbortSignal): Promise<Ended>;
   /** Goes on with a command whose front door came back; it has received the streams up to the offsets. */
@@ -56,7 +62,7 @@ export interface ContainerEngine {
 
   /** No error for a container that does not run. */
   stop(container: string, options: StopOptions, signal: AbortSignal): Promise<void>;
-  restart(container: string, options: StopOptions, signal: AbortSignal): Promise<void>;
+  restart(container: string, options: StopOptions, caller: Caller, signal: AbortSignal): Promise<void>;
   kill(container: string, signalNumber: number, signal: AbortSignal): Promise<void>;
   remove(container: string, options: { readonly force: boolean }, signal: AbortSignal): Promise<void>;
   rename(container: string, newName: string, signal: AbortSignal): Promise<void>;
@@ -65,6 +71,7 @@ export interface ContainerEngine {
     container: string,
     path: string,
     followLink: boolean,
+    caller: Caller,
     signal: AbortSignal,
   ): Promise<ContainerPathStat>;
   copyOut(request: CopyOutRequest, caller: Caller, signal: AbortSignal): Promise<{ readonly bytes: number }>;

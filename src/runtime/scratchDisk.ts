@@ -25,11 +25,13 @@ export async function createScratchDisk(
   signal: AbortSignal,
 ): Promise<void> {
   const model = join(cacheDirectory, `scratch-${sizeBytes}${journal ? '-journal' : ''}.ext4`);
+  const unfinished = `${path}.new`;
   try {
     if (!(await exists(model))) await makeModel(model, sizeBytes, journal, cacheDirectory, signal);
-    await copySparse(model, path, signal);
+    await copySparse(model, unfinished, signal);
+    await rename(unfinished, path);
   } catch (cause) {
-    await rm(path, { force: true });
+    await rm(unfinished, { force: true });
     signal.throwIfAborted();
     if (cause instanceof HrunError) throw cause;
     const full = errnoOf(cause) === 'ENOSPC';

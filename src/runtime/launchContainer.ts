@@ -1,0 +1,169 @@
+import { mkdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf, HrunError } from '../base/errors.ts';
+import { newVmId, parseVmId } from '../base/ids.ts';
+import type { VmRequest } from '../vmm/microVm.ts';
+import type { TerminalSize } from './attachIo.ts';
+import type { CallerFiles } from './callerFiles.ts';
+import type { ContainerRecord } from './containerRecord.ts';
+import type { Progress } from './engine.ts';
+import { guestContainer } from './guestContainer.ts';
+import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
+import { GuestProcess } from './guestProcess.ts';
+import { adoptGuestVm, type GuestVm, openGuestVm } from './guestVm.ts';
+import { OutputLog } from './outputLog.ts';
+import type { PhaseClock } from './phases.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
+import { createScratchDisk } from './scratchDisk.ts';
+import { openShares } from './shares.ts';
+
+export const initProcessId = 'init';
+
+export interface LaunchOptions {
+  /** Whose files bind mounts are. */
+  readonly files: CallerFiles;
+  readonly progress: Progress;
+  readonly terminalSize: TerminalSize | undefined;
+  readonly phases: PhaseClock;
+}
+
+/** A container in its microVM, prepared up to its execve. Disposing takes everything down again. */
+export interface PreparedContainer extends AsyncDisposable {
+  readonly guest: GuestVm;
+  readonly init: GuestProcess;
+  readonly log: OutputLog;
+  readonly standInPid: number | undefined;
+}
+
+/**
+ * Boots the microVM of a container and has the agent prepare its init process. Where its VM will be is written to the
+ * state file first, so that a daemon that dies in the middle leaves nothing that the next one cannot find.
+ * @throws HrunError whatever went wrong; nothing is left behind then
+ */
+export async function prepareContainer(
+  record: ContainerRecord,
+  deps: RuntimeDeps,
+  options: LaunchOptions,
+  signal: AbortSignal,
+): Promise<PreparedContainer> {
+  const { phases, terminalSize } = options;
+  await using undo = new AsyncDisposableStack();
+  const log = undo.use(await openContainerLog(record, deps));
+  const running = undo.use(await openContainerVm(record, deps, options, signal));
+  const { client } = await running.guest.agent(signal);
+  await client.createContainer(guestContainer(record, running.imageFs, terminalSize), signal);
+  phases.end('rootfs');
+  const init = new GuestProcess(running.guest, record.id, initProcessId);
+  const owned = undo.move();
+  return {
+    guest: running.guest,
+    init,
+    log,
+    standInPid: running.standInPid,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** The container of an earlier daemon, still running. @throws HrunError VM_DIED when its VM is gone */
+export async function adoptContainer(
+  record: ContainerRecord,
+  deps: RuntimeDeps,
+  signal: AbortSignal,
+): Promise<PreparedContainer> {
+  const { vm, vmRunDir, standInPid } = record.state;
+  await using undo = new AsyncDisposableStack();
+  const log = undo.use(await openContainerLog(record, deps));
+  if (vmRunDir !== undefined) undo.defer(() => rm(vmRunDir, { recursive: true, force: true }));
+  if (vm === undefined)
+    throw new HrunError('VM_DIED', `the state of container ${record.name} names no microVM`);
+  const { vsockCid, ...known } = vm;
+  const vmRecord = { ...known, id: parseVmId(vm.id), ...(vsockCid !== undefined && { vsockCid }) };
+  const guest = undo.use(await adoptGuestVm(vmRecord, await deps.vmm(signal), deps.config, signal));
+  const init = new GuestProcess(guest, record.id, initProcessId);
+  const owned = undo.move();
+  return { guest, init, log, standInPid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+export interface ContainerVm extends AsyncDisposable {
+  readonly guest: GuestVm;
+  readonly imageFs: string;
+  readonly standInPid: number | undefined;
+}
+
+/** Boots a microVM with the disks and shares of a container; nothing runs in it yet. */
+export async function openContainerVm(
+  { id, config }: ContainerRecord,
+  deps: RuntimeDeps,
+  { files, progress, phases }: Pick<LaunchOptions, 'files' | 'progress' | 'phases'>,
+  signal: AbortSignal,
+): Promise<ContainerVm> {
+  await using undo = new AsyncDisposableStack();
+  const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
+  phases.end('image');
+  const vmId = newVmId();
+  const runDir = join(deps.paths.vms, vmId);
+  await deps.store.update(id, { vmRunDir: runDir });
+  await mkdir(runDir, { mode: 0o700 });
+  undo.defer(() => rm(runDir, { recursive: true, force: true }));
+  const scratchPath = await scratchDisk(id, config.storageBytes, config.autoRemove, deps, signal);
+  phases.end('scratch');
+  const shares = undo.use(await openShares(config.binds, runDir, files, await deps.shareServer(), signal));
+  if (shares !== undefined) phases.end('share');
+  const accelerator = await deps.accelerator(config.accelerator, signal);
+  const request: VmRequest = {
+    id: vmId,
+    runDir,
+    shape: {
+      kernelPath: config.kernelPath,
+      initramfsPath: config.initramfsPath,
+      accelerator,
+      vcpus: config.vcpus,
+      memoryMiB: config.vmMemoryMiB,
+      transport: 'serial',
+      kernelParameters: [],
+    },
+    imageDisk: { serial: imageDiskSerial, path: disk.path, readonly: true },
+    scratchDisk: { serial: scratchDiskSerial, path: scratchPath, readonly: false },
+    ...(shares && { share: { tag: shareTag, socketPath: shares.socketPath } }),
+  };
+  const guest = undo.use(
+    await openGuestVm(request, config.hostname, await deps.vmm(signal), deps.config, phases, signal),
+  );
+  await deps.store.update(id, {
+    vm: guest.vm.record,
+    accelerator,
+    ...(shares && { standInPid: shares.pid }),
+  });
+  const owned = undo.move();
+  return {
+    guest,
+    imageFs: disk.fs,
+    standInPid: shares?.pid,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** The output log of a container: of one that runs, only its watcher may open it. */
+export async function openContainerLog(
+  record: ContainerRecord,
+  deps: Pick<RuntimeDeps, 'store' | 'config'>,
+): Promise<OutputLog> {
+  return await OutputLog.open(join(deps.store.directoryOf(record.id), 'output.log'), deps.config.logMaxBytes);
+}
+
+async function scratchDisk(
+  id: ContainerRecord['id'],
+  sizeBytes: number,
+  autoRemove: boolean,
+  deps: RuntimeDeps,
+  signal: AbortSignal,
+): Promise<string> {
+  const path = join(deps.store.directoryOf(id), 'scratch.raw');
+  const known = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (known === undefined)
+    await createScratchDisk({ path, sizeBytes, journal: !autoRemove }, deps.paths.cache, signal);
+  return path;
+}

@@ -1,0 +1,81 @@
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ContainerId } from '../base/ids.ts';
+import { identifyProcess, signalProcess, waitUntilGone } from '../sys/processes.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
+import { resumeContainer, undoStart } from './startContainer.ts';
+
+/** How long a front door that lost its daemon may take to come back before its container goes on without it. */
+const comeBackMs = 10_000;
+const sigkill = 9;
+
+/**
+ * Takes over what an earlier daemon left: running containers are watched again, starts that it did not finish are
+ * undone, microVMs that belong to nobody are killed and their files removed.
+ * @param awaited containers that a command of the earlier daemon was attached to
+ */
+export async function recoverContainers(
+  deps: RuntimeDeps,
+  awaited: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<void> {
+  const running = deps.store.list().filter(({ state }) => state.status === 'running');
+  await killStrayVms(deps, new Set(running.map(({ state }) => state.vmRunDir)), signal);
+  for (const { id, state, name } of deps.store.list()) {
+    const unfinished =
+      state.status === 'starting' || state.onFailedStart === 'remove';
+    if (!unfinished) {
+      // A copy from or to a container that does not run had a VM for the moment.
+      if (state.status !== 'running' && state.vmRunDir !== undefined) {
+        await deps.store.update(id, { vm: undefined, vmRunDir: undefined });
+      }
+      continue;
+    }
+    deps.log.info({ container: id, name }, 'undoing a start that an earlier daemon did not finish');
+    await undoStart(id, deps);
+  }
+  for (const record of running) {
+    const live = await resumeContainer(record, deps);
+    if (live === undefined || !awaited.has(record.id)) continue;
+    const back = Promise.withResolvers<void>();
+    live.expected = back.resolve;
+    live.holders.add(back.promise);
+    void sleep(comeBackMs, undefined, { ref: false }).then(back.resolve);
+    void back.promise.then(() => live.holders.delete(back.promise));
+  }
+}
+
+/** Every QEMU of ours carries its VM's id, which is also the name of its run directory. */
+async function killStrayVms(
+  deps: RuntimeDeps,
+  keep: ReadonlySet<string | undefined>,
+  signal: AbortSignal,
+): Promise<void> {
+  const strays = (await readdir(deps.paths.vms)).filter((vmId) => !keep.has(join(deps.paths.vms, vmId)));
+  if (strays.length === 0) return;
+  const names = new Set(strays.map((vmId) => `hrun-${vmId}`));
+  for (const entry of await readdir('/proc')) {
+    const command = await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '');
+    if (!command.split('\0').some((argument) => names.has(argument))) continue;
+    const process = await identifyProcess(Number(entry));
+    if (process === undefined) continue;
+    deps.log.warn({ pid: process.pid }, 'killing the microVM of an earlier daemon that belongs to nobody');
+    await signalProcess(process, sigkill);
+    await waitUntilGone(process, signal);
+  }
+  for (const vmId of strays) await rm(join(deps.paths.vms, vmId), { recursive: true, force: true });
+}
+
+/** Ends every container at once, for a daemon that is told to stop whatever runs. */
+export async function killAllContainers(deps: RuntimeDeps): Promise<readonly ContainerId[]> {
+  const ids = deps.live.ids();
+  await Promise.all(
+    ids.map(async (id) => {
+      const live = deps.live.get(id);
+      await live?.guest.vm.kill();
+      await live?.finished;
+    }),
+  );
+  return ids;
+}

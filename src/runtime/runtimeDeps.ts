@@ -1,0 +1,27 @@
+import type { Config } from '../base/config.ts';
+import type { Log } from '../base/log.ts';
+import type { Paths } from '../base/paths.ts';
+import type { VmmDeps } from '../vmm/deps.ts';
+import type { Accelerator } from '../vmm/microVm.ts';
+import type { ContainerStore } from './containerStore.ts';
+import type { ImageDisks } from './imageDisks.ts';
+import type { LiveContainers } from './liveContainers.ts';
+
+/** What the engine stands on; built once, in the daemon's main. */
+export interface RuntimeDeps {
+  readonly config: Config;
+  readonly paths: Paths;
+  readonly log: Log;
+  readonly store: ContainerStore;
+  readonly live: LiveContainers;
+  readonly images: ImageDisks;
+  readonly defaults: { readonly kernelPath: string; readonly initramfsPath: string };
+  /** Monotonic clock, nanoseconds. */
+  now(): bigint;
+  /** @throws HrunError QEMU_MISSING */
+  vmm(signal: AbortSignal): Promise<VmmDeps>;
+  /** What guests run on; `kvm` where it does not work is KVM_UNAVAILABLE. */
+  accelerator(wanted: 'auto' | Accelerator, signal: AbortSignal): Promise<Accelerator>;
+  /** Virtiofsd, for bind mounts. */
+  shareServer(): Promise<string | undefined>;
+}

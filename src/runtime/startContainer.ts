@@ -1,0 +1,197 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../base/errors.ts';
+import type { ContainerId } from '../base/ids.ts';
+import type { ContainerRecord, ContainerState } from './containerRecord.ts';
+import type { OutputSink } from './guestProcess.ts';
+import {
+  adoptContainer,
+  type LaunchOptions,
+  type PreparedContainer,
+  prepareContainer,
+} from './launchContainer.ts';
+import type { ContainerEnd, LiveContainer } from './liveContainers.ts';
+import type { OutputLog, OutputPosition } from './outputLog.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
+import type { Timing } from './views.ts';
+
+/** How far a command that reads the output may fall behind before the workload is held back. */
+const readerLagBytes = 1024 * 1024;
+/** Of a VM that ended without telling an exit: as if killed by SIGKILL. */
+const diedExitCode = 137;
+const never = new AbortController().signal;
+
+export interface StartOptions extends LaunchOptions {
+  /** Awaited when all is prepared and nothing runs yet; its failure undoes the start. */
+  beforeStart(): Promise<void>;
+}
+
+/**
+ * Brings a container to run: boots, prepares, starts, and from then on watches over it until its end is on disk.
+ * A start that fails leaves the container as it was before.
+ * @throws HrunError WRONG_STATE when it runs, COMMAND_NOT_FOUND and the like, or why the VM could not be had
+ */
+export async function startContainer(
+  id: ContainerId,
+  deps: RuntimeDeps,
+  options: StartOptions,
+  signal: AbortSignal,
+): Promise<LiveContainer> {
+  using _disks = await deps.live.disks.lock(id, signal);
+  const before = deps.store.get(id)?.state;
+  const record = await deps.store.update(id, {
+    status: 'starting',
+    onFailedStart: before?.onFailedStart ?? (before?.status === 'exited' ? 'exited' : 'created'),
+  });
+  try {
+    await using undo = new AsyncDisposableStack();
+    const prepared = undo.use(await prepareContainer(record, deps, options, signal));
+    const { stdout, stderr } = prepared.log.lengths;
+    await deps.store.update(id, { logBase: { stdout: Number(stdout), stderr: Number(stderr) } });
+    await options.beforeStart();
+    const { client } = await prepared.guest.agent(signal);
+    signal.throwIfAborted();
+    await client.startContainer(id, never);
+    options.phases.end('start');
+    const running = await deps.store.update(id, {
+      status: 'running',
+      startedAt: new Date().toISOString(),
+      finishedAt: undefined,
+      exitCode: 0,
+      oomKilled: false,
+      error: '',
+      onFailedStart: undefined,
+    });
+    undo.move();
+    return watch(running, prepared, deps, () => options.phases.timing());
+  } catch (error) {
+    await undoStart(id, deps);
+    throw error;
+  }
+}
+
+/** Goes on watching a container that an earlier daemon started; one whose VM is gone is told as ended. */
+export async function resumeContainer(
+  record: ContainerRecord,
+  deps: RuntimeDeps,
+): Promise<LiveContainer | undefined> {
+  try {
+    return watch(record, await adoptContainer(record, deps, never), deps, () => ({ phases: [] }));
+  } catch (error) {
+    await recordEnd(record.id, { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) }, deps);
+    if (record.config.autoRemove) await deps.store.remove(record.id);
+    return undefined;
+  }
+}
+
+/** What a start that did not succeed makes of its container. */
+export async function undoStart(id: ContainerId, deps: Pick<RuntimeDeps, 'store'>): Promise<void> {
+  const status = deps.store.get(id)?.state.onFailedStart;
+  if (status === 'remove') return await deps.store.remove(id);
+  await deps.store.update(id, {
+    status: status ?? 'created',
+    onFailedStart: undefined,
+    vm: undefined,
+    vmRunDir: undefined,
+    standInPid: undefined,
+  });
+}
+
+function watch(
+  { id, config, state }: ContainerRecord,
+  prepared: PreparedContainer,
+  deps: RuntimeDeps,
+  timing: () => Timing,
+): LiveContainer {
+  const holders = new Set<Promise<void>>();
+  const ended = superviseToEnd(id, state.logBase, prepared, deps, !config.autoRemove);
+  const finished = ended.then(async () => {
+    while (holders.size > 0) await Promise.allSettled(holders);
+    if (config.autoRemove) await deps.store.remove(id);
+    deps.live.delete(id);
+  });
+  finished.catch((error: unknown) =>
+    deps.log.error({ container: id, err: error }, 'could not finish a container'),
+  );
+  const { guest, init, log } = prepared;
+  const live: LiveContainer = {
+    id,
+    guest,
+    init,
+    log,
+    ended,
+    finished,
+    holders,
+    expected: undefined,
+    inputOwner: undefined,
+    timing,
+  };
+  deps.live.add(live);
+  return live;
+}
+
+async function superviseToEnd(
+  id: ContainerId,
+  logBase: ContainerState['logBase'],
+  prepared: PreparedContainer,
+  deps: RuntimeDeps,
+  keepDisk: boolean,
+): Promise<ContainerEnd> {
+  const { guest, init, log } = prepared;
+  let end: ContainerEnd;
+  try {
+    const base: OutputPosition = { stdout: BigInt(logBase.stdout), stderr: BigInt(logBase.stderr) };
+    const exit = await init.follow(positionAfter(log, base), sinkOf(log, base, init), never);
+    end = { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
+    if (keepDisk) await settleDisk(id, prepared, deps);
+  } catch (error) {
+    end = { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
+    deps.log.warn({ container: id, vm: guest.vm.record.id, err: error }, 'a container died with its microVM');
+  }
+  await guest[Symbol.asyncDispose]();
+  await recordEnd(id, end, deps);
+  await prepared[Symbol.asyncDispose]();
+  return end;
+}
+
+function positionAfter({ lengths }: OutputLog, base: OutputPosition): OutputPosition {
+  return { stdout: lengths.stdout - base.stdout, stderr: lengths.stderr - base.stderr };
+}
+
+function sinkOf(log: OutputLog, base: OutputPosition, init: PreparedContainer['init']): OutputSink {
+  return async (stream, offset, data) => {
+    await log.append(stream, base[stream] + offset, data, BigInt(Date.now()) * 1_000_000n);
+    init.acknowledge(positionAfter(log, base));
+    await log.whenCaughtUp(readerLagBytes, never);
+  };
+}
+
+/** Unmounts and syncs the writable disk, so that the container can be started again. */
+async function settleDisk(id: ContainerId, { guest }: PreparedContainer, deps: RuntimeDeps): Promise<void> {
+  const deadline = AbortSignal.timeout(deps.config.agentTimeoutMs);
+  try {
+    const { client } = await guest.agent(deadline);
+    await client.deleteContainer(id, deadline);
+  } catch (error) {
+    deps.log.warn({ container: id, err: error }, 'the writable disk was not unmounted cleanly');
+  }
+}
+
+async function recordEnd(id: ContainerId, end: ContainerEnd, deps: RuntimeDeps): Promise<void> {
+  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 10_000)) {
+    try {
+      await deps.store.update(id, {
+        status: 'exited',
+        finishedAt: new Date().toISOString(),
+        ...end,
+        vm: undefined,
+        vmRunDir: undefined,
+        standInPid: undefined,
+      });
+      return;
+    } catch (error) {
+      // An end that is not on disk is not told: a full disk is waited for.
+      deps.log.error({ container: id, err: error }, 'cannot write down how a container ended');
+      await sleep(pauseMs);
+    }
+  }
+}
