@@ -1,0 +1,32 @@
+//! The only native code of hrun on the host. One binary, three roles, told apart by `argv[0]`, which no user's
+//! argument can reach: the front door (docs/wire.md), the keeper of the daemon, and the stand-in (docs/stand-in.md).
+
+pub mod frame;
+
+mod connect;
+mod door;
+mod failure;
+mod hands;
+mod input;
+mod keeper;
+mod link;
+mod output;
+mod paths;
+mod run_directory;
+mod signals;
+mod sys;
+mod terminal;
+
+use std::os::unix::ffi::OsStrExt;
+
+/// `argv[0]` of the roles that only hrun itself starts, through `/proc/self/exe`.
+const KEEPER: &str = "hrun-keeper";
+
+pub fn main() -> ! {
+    let started = sys::monotonic_ns();
+    let role = std::env::args_os().next().unwrap_or_default();
+    match role.as_bytes() {
+        name if name == KEEPER.as_bytes() => keeper::main(),
+        _ => door::main(started),
+    }
+}

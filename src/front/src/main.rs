@@ -1,0 +1,3 @@
+fn main() -> ! {
+    hrun_front::main()
+}
