@@ -14,6 +14,9 @@ pub(crate) struct Segment {
 
 /// The bytes in the archive fill the segments exactly, in order, inside the file.
 pub(crate) fn check(segments: &[Segment], stored: u64, real_size: u64) -> Result<(), &'static str> {
+    if i64::try_from(real_size).is_err() {
+        return Err("a sparse file of an impossible size");
+    }
     let mut end = 0;
     let mut sum = 0u64;
     for segment in segments {
@@ -100,6 +103,7 @@ mod tests {
         assert!(check(&map(&[(0, 10)]), 11, 30).is_err());
         assert!(check(&map(&[(0, 31)]), 31, 30).is_err());
         assert!(check(&map(&[(u64::MAX, 2)]), 2, 30).is_err());
+        assert!(check(&map(&[(0, 1)]), 1, u64::MAX).is_err());
     }
 
     #[test]
