@@ -23,8 +23,7 @@ export async function recoverContainers(
   const running = deps.store.list().filter(({ state }) => state.status === 'running');
   await killStrayVms(deps, new Set(running.map(({ state }) => state.vmRunDir)), signal);
   for (const { id, state, name } of deps.store.list()) {
-    const unfinished =
-      state.status === 'starting' || state.onFailedStart === 'remove';
+    const unfinished = state.status === 'starting' || state.onFailedStart === 'remove';
     if (!unfinished) {
       // A copy from or to a container that does not run had a VM for the moment.
       if (state.status !== 'running' && state.vmRunDir !== undefined) {

@@ -3,8 +3,8 @@ import type { Log } from '../base/log.ts';
 import type { Paths } from '../base/paths.ts';
 import type { VmmDeps } from '../vmm/deps.ts';
 import type { Accelerator } from '../vmm/microVm.ts';
+import type { ContainerImages } from './containerImages.ts';
 import type { ContainerStore } from './containerStore.ts';
-import type { ImageDisks } from './imageDisks.ts';
 import type { LiveContainers } from './liveContainers.ts';
 
 /** What the engine stands on; built once, in the daemon's main. */
@@ -14,7 +14,7 @@ export interface RuntimeDeps {
   readonly log: Log;
   readonly store: ContainerStore;
   readonly live: LiveContainers;
-  readonly images: ImageDisks;
+  readonly images: ContainerImages;
   readonly defaults: { readonly kernelPath: string; readonly initramfsPath: string };
   /** Monotonic clock, nanoseconds. */
   now(): bigint;

@@ -3,7 +3,7 @@ import type { CreateRequest } from './runRequest.ts';
 import type { ImageConfigView } from './views.ts';
 
 /** What running a container needs of the images. */
-export interface ImageDisks {
+export interface ContainerImages {
   /**
    * The image that a request names, pulled when its policy says so.
    * @throws HrunError IMAGE_UNKNOWN, REGISTRY_UNREACHABLE, PLATFORM_MISMATCH, …

@@ -1,0 +1,181 @@
+import { join } from 'node:path';
+import { errnoOf, HrunError, isHrunError } from '../base/errors.ts';
+import { parseDigest } from '../base/ids.ts';
+import type { Unpacker } from '../image/imageDisk.ts';
+import type { Image } from '../image/imageStore.ts';
+import type { Images } from '../image/images.ts';
+import { checkPlatform, hostPlatform, type Platform } from '../image/platform.ts';
+import { familiarName, parseReference } from '../image/reference.ts';
+import { saveImages } from '../image/save.ts';
+import { imageDetails, imageHistory, imageRows } from '../image/views.ts';
+import type { ContainerImages } from './containerImages.ts';
+import type { ContainerStore } from './containerStore.ts';
+import type { Caller, ImageEngine, LoadSource, PruneReport, PullRequest } from './engine.ts';
+import { layoutOfCaller } from './layoutOfCaller.ts';
+import type { Platform as RequestedPlatform } from './runRequest.ts';
+
+const maxDockerConfigBytes = 1024 * 1024;
+
+export interface ImageEngineDeps {
+  readonly images: Images;
+  readonly containers: Pick<ContainerStore, 'list'>;
+  /** Hosts that need no https. */
+  readonly insecureRegistries: readonly string[];
+}
+
+/** What the image verbs mean. */
+export function imageEngine(deps: ImageEngineDeps): ImageEngine {
+  const { images } = deps;
+  const { store } = images;
+
+  async function get(text: string, signal: AbortSignal): Promise<Image> {
+    return (await images.find(text, signal)) ?? store.get(text);
+  }
+
+  return {
+    async list() {
+      const used = new Map<string, number>();
+      for (const { config } of deps.containers.list()) {
+        used.set(config.imageId, (used.get(config.imageId) ?? 0) + 1);
+      }
+      return store
+        .list()
+        .flatMap((image) => imageRows(image).map((row) => ({ ...row, containers: used.get(image.id) ?? 0 })));
+    },
+    inspect: async (image, signal) => imageDetails(await get(image, signal)),
+    history: async (image, signal) => imageHistory(await get(image, signal)),
+    async pull(request, caller, signal) {
+      const { reference, digest, upToDate } = await pullFor(deps, request, caller, signal);
+      return { reference, digest, upToDate };
+    },
+    async load(source, caller, signal) {
+      const { progress } = caller;
+      const loaded = await images.load({ ...loadSource(source, caller), progress }, signal);
+      return loaded.flatMap(({ id, names }) =>
+        names.length === 0
+          ? [{ id }]
+          : names.map((name) => ({ id, reference: familiarName(parseReference(name)) })),
+      );
+    },
+    async import({ source, reference, message, changes, platform }, caller, signal) {
+      const image = await images.import(
+        {
+          source,
+          reference,
+          message,
+          changes,
+          ...(platform && { platform: imagePlatform(platform) }),
+          onBytes: byteProgress(source, caller),
+        },
+        signal,
+      );
+      return image.id;
+    },
+    async *save({ images: wanted }, signal) {
+      for (const name of wanted) await get(name, signal);
+      yield* saveImages(store, wanted, signal);
+    },
+    async tag(image, newName, signal) {
+      await get(image, signal);
+      await store.tag(image, newName, signal);
+    },
+    async remove(image, options, signal) {
+      await get(image, signal);
+      return await store.remove(image, options, signal);
+    },
+    prune: async (options, signal): Promise<PruneReport> => await store.prune(options, signal),
+  };
+}
+
+/** The images as the container verbs need them. */
+export function containerImages(deps: ImageEngineDeps & { readonly unpacker: Unpacker }): ContainerImages {
+  const { images, unpacker } = deps;
+  return {
+    async resolve(request, caller, signal) {
+      const known = request.pull === 'always' ? undefined : await images.find(request.image, signal);
+      const image = known ?? (await pullMissing(deps, request, caller, signal));
+      const platform = request.platform === undefined ? hostPlatform() : imagePlatform(request.platform);
+      checkPlatform(image.config, platform, request.image);
+      return { id: image.id, config: imageDetails(image).config };
+    },
+    async openDisk(imageId, progress, signal) {
+      const image = images.store.byId(parseDigest(imageId));
+      using lease = new DisposableStack();
+      lease.use(images.store.lease(image.id));
+      const { path, fsType } = await images.disks.ensure(image, { unpacker, progress }, signal);
+      const owned = lease.move();
+      return { path, fs: fsType, [Symbol.dispose]: () => owned.dispose() };
+    },
+  };
+}
+
+async function pullMissing(
+  deps: ImageEngineDeps,
+  { image: reference, pull, platform, insecure }: Parameters<ContainerImages['resolve']>[0],
+  caller: Caller,
+  signal: AbortSignal,
+): Promise<Image> {
+  if (pull === 'never') {
+    throw new HrunError('IMAGE_UNKNOWN', `no image "${reference}" is here`, {
+      hint: `get it with: hrun pull ${reference}`,
+    });
+  }
+  if (pull === 'missing') caller.progress.message(`Unable to find image '${reference}' locally`);
+  const { image } = await pullFor(
+    deps,
+    { reference, insecure, ...(platform && { platform }) },
+    caller,
+    signal,
+  );
+  return image;
+}
+
+async function pullFor(deps: ImageEngineDeps, request: PullRequest, caller: Caller, signal: AbortSignal) {
+  const { reference, platform, insecure } = request;
+  const { domain } = parseReference(reference);
+  return await deps.images.pull(
+    {
+      reference,
+      ...(platform && { platform: imagePlatform(platform) }),
+      insecure: insecure || deps.insecureRegistries.includes(domain),
+      dockerConfig: await dockerConfigOf(caller, signal),
+      environment: caller.environment,
+      progress: caller.progress,
+    },
+    signal,
+  );
+}
+
+async function dockerConfigOf(caller: Caller, signal: AbortSignal): Promise<string | undefined> {
+  const home = caller.environment.get('HOME');
+  const directory =
+    caller.environment.get('DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  if (directory === undefined) return undefined;
+  try {
+    return (
+      await caller.files.readFile(join(directory, 'config.json'), maxDockerConfigBytes, signal)
+    ).toString();
+  } catch (error) {
+    const missing = isHrunError(error, 'HAND_FAILED') && errnoOf(error.cause) === 'ENOENT';
+    if (missing) return undefined;
+    throw error;
+  }
+}
+
+function imagePlatform({ os, architecture, variant }: RequestedPlatform): Platform {
+  if (os !== 'linux') throw new HrunError('PLATFORM_MISMATCH', `guests run linux, not ${os}`);
+  return { os, architecture, variant: variant ?? '' };
+}
+
+function loadSource(source: LoadSource, caller: Caller) {
+  if (source.kind === 'directory') {
+    return { source: { kind: 'layout' as const, reader: layoutOfCaller(caller.files, source.path) } };
+  }
+  const { name, bytes } = source;
+  return { source: { kind: 'archive' as const, name, bytes }, onBytes: byteProgress(source, caller) };
+}
+
+function byteProgress(source: LoadSource & { kind: 'stream' }, caller: Caller): (bytes: number) => void {
+  const total = source.sizeBytes === undefined ? {} : { total: source.sizeBytes };
+  return (current) => caller.progress.part(source.name, 'Loading', { current, ...total, unit: 'bytes' });
+}
