@@ -98,6 +98,8 @@ export interface ImageEngine {
 export interface SystemEngine {
   /** Containers that run now: the daemon does not stop under them unasked. */
   running(): readonly ContainerId[];
+  /** Kills every running container and waits until their ends are on disk. */
+  killAll(): Promise<readonly ContainerId[]>;
   versions(signal: AbortSignal): Promise<VersionFacts>;
   info(signal: AbortSignal): Promise<SystemInfo>;
   doctor(signal: AbortSignal): AsyncIterable<DoctorCheck>;

@@ -1,0 +1,104 @@
+import { access, constants } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Config } from '../base/config.ts';
+import type { Log } from '../base/log.ts';
+import type { Dist, Paths } from '../base/paths.ts';
+import { freeBytesOf } from '../image/diskFull.ts';
+import { Images } from '../image/images.ts';
+import { hostPlatform } from '../image/platform.ts';
+import { chooseAccelerator, type ProbeDeps } from '../vmm/qemu/accelerator.ts';
+import { findQemu } from '../vmm/qemu/findQemu.ts';
+import { containerEngine } from './containerEngine.ts';
+import { ContainerStore } from './containerStore.ts';
+import type { Engine } from './engine.ts';
+import { containerImages, imageEngine } from './imageEngine.ts';
+import { LiveContainers } from './liveContainers.ts';
+import { recoverContainers } from './recoverContainers.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
+import { systemEngine } from './systemEngine.ts';
+import { unpackerInVm } from './unpackVm.ts';
+
+/** A layer that claims more when decompressed is a bomb. */
+const maxLayerBytes = 64 * 1024 ** 3;
+const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/** Debian 12 has the one, newer systems the other. */
+const shareServers = ['/usr/libexec/virtiofsd', '/usr/lib/qemu/virtiofsd'];
+
+export interface EngineOptions {
+  readonly config: Config;
+  readonly paths: Paths;
+  readonly dist: Dist;
+  readonly log: Log;
+  /** PATH of the daemon. */
+  readonly searchPath: string;
+  /** Containers that a command of an earlier daemon was attached to. */
+  readonly awaited: ReadonlySet<string>;
+}
+
+/** Opens the stores, takes over what an earlier daemon left, and answers the engine behind the verbs. */
+export async function createEngine(options: EngineOptions, signal: AbortSignal): Promise<Engine> {
+  const { config, paths, dist, log } = options;
+  const store = await ContainerStore.open(paths.containers);
+  const images = await Images.open({
+    directory: paths.images,
+    log,
+    nowMs: () => Date.now(),
+    freeBytes: freeBytesOf,
+    containersOf: (imageId) =>
+      store
+        .list()
+        .filter((record) => record.config.imageId === imageId)
+        .map(({ name }) => name),
+    platform: hostPlatform(),
+    builtIn: new Map([['docker.io/library/busybox:latest', dist.busyboxPath]]),
+    diskBytes: config.imageDiskBytes,
+    maxLayerBytes,
+  });
+  const defaults = {
+    kernelPath: config.kernelPath ?? dist.kernelPath,
+    initramfsPath: config.initramfsPath ?? dist.initramfsPath,
+  };
+  const qemuPath = () => findQemu(config.qemuPath, `${options.searchPath}:${systemPath}`);
+  const probe = async (): Promise<ProbeDeps> => ({
+    qemuPath: await qemuPath(),
+    log,
+    ...defaults,
+    cachePath: join(paths.run, 'accelerator.json'),
+    runDir: paths.run,
+  });
+  const host = {
+    config,
+    paths,
+    log,
+    defaults,
+    now: () => process.hrtime.bigint(),
+    vmm: async () => ({ qemuPath: await qemuPath(), log }),
+    accelerator: async (wanted: RuntimeDeps['config']['accelerator'], until: AbortSignal) =>
+      wanted === 'tcg' ? wanted : await chooseAccelerator(wanted, await probe(), until),
+    shareServer: () => firstExecutable(shareServers),
+  };
+  const imageDeps = { images, containers: store, insecureRegistries: config.insecureRegistries };
+  const deps: RuntimeDeps = {
+    ...host,
+    store,
+    live: new LiveContainers(),
+    images: containerImages({ ...imageDeps, unpacker: unpackerInVm(host) }),
+  };
+  await recoverContainers(deps, options.awaited, signal);
+  return {
+    containers: containerEngine(deps),
+    images: imageEngine(imageDeps),
+    system: systemEngine(deps, { images, qemuPath, probe }),
+  };
+}
+
+async function firstExecutable(paths: readonly string[]): Promise<string | undefined> {
+  for (const path of paths) {
+    const found = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return path;
+  }
+  return undefined;
+}

@@ -1,0 +1,97 @@
+import { open, readFile } from 'node:fs/promises';
+import { availableParallelism, release, totalmem } from 'node:os';
+import type { Images } from '../image/images.ts';
+import { type ProbeDeps, probeAccelerator } from '../vmm/qemu/accelerator.ts';
+import { qemuVersion } from '../vmm/qemu/findQemu.ts';
+import { examineHost } from './doctor.ts';
+import type { SystemEngine } from './engine.ts';
+import { killAllContainers } from './recoverContainers.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
+import type { VersionFacts } from './views.ts';
+
+export interface SystemParts {
+  readonly images: Images;
+  /** @throws HrunError QEMU_MISSING */
+  qemuPath(): Promise<string>;
+  probe(): Promise<ProbeDeps>;
+}
+
+/** What the verbs about the host and the daemon mean. */
+export function systemEngine(deps: RuntimeDeps, { images, qemuPath, probe }: SystemParts): SystemEngine {
+  const { defaults, store, live } = deps;
+
+  async function versions(signal: AbortSignal): Promise<VersionFacts> {
+    const qemu = await qemuPath().then(
+      async (path) => ({ qemuPath: path, qemuVersion: await qemuVersion(path, signal) }),
+      () => ({}),
+    );
+    const kernelVersion = await kernelRelease(defaults.kernelPath);
+    return { ...qemu, ...(kernelVersion !== undefined && { kernelVersion }) };
+  }
+
+  return {
+    running: () => live.ids(),
+    killAll: () => killAllContainers(deps),
+    versions,
+    async info(signal) {
+      const records = store.list();
+      const running = records.filter(({ state }) => state.status === 'running').length;
+      const accelerator = await probe()
+        .then((facts) => probeAccelerator(facts, signal))
+        .then(
+          (verdict) => verdict.accelerator,
+          () => 'unknown' as const,
+        );
+      return {
+        containers: { total: records.length, running, stopped: records.length - running },
+        images: images.store.list().length,
+        accelerator,
+        hostCpus: availableParallelism(),
+        hostMemoryBytes: totalmem(),
+        hostKernel: release(),
+        hostOs: await osName(),
+        versions: await versions(signal),
+        ...defaults,
+      };
+    },
+    doctor: (signal) =>
+      examineHost(
+        {
+          ...deps.paths,
+          ...defaults,
+          qemu: async () => {
+            const path = await qemuPath();
+            return { path, version: await qemuVersion(path, signal) };
+          },
+          accelerator: async () => {
+            const { accelerator, reason } = await probeAccelerator(await probe(), signal);
+            return { accelerator, ...(reason !== undefined && { reason }) };
+          },
+          shareServer: deps.shareServer,
+        },
+        signal,
+      ),
+  };
+}
+
+/** `Linux version 6.12.…` stands in the kernel's file; undefined when the file cannot be read or does not tell. */
+async function kernelRelease(path: string): Promise<string | undefined> {
+  try {
+    await using file = await open(path, 'r');
+    let carry = '';
+    for await (const chunk of file.createReadStream({ encoding: 'latin1', highWaterMark: 1024 * 1024 })) {
+      const text = carry + String(chunk);
+      const found = /Linux version (\d+\.[\w.+-]+) \(/.exec(text)?.[1];
+      if (found !== undefined) return found;
+      carry = text.slice(-256);
+    }
+  } catch {
+    // Not being able to tell a version is no failure.
+  }
+  return undefined;
+}
+
+async function osName(): Promise<string> {
+  const text = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  return /^PRETTY_NAME="?([^"\n]*)"?$/m.exec(text)?.[1] ?? 'Linux';
+}
