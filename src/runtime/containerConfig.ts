@@ -56,7 +56,9 @@ export function mergeContainerConfig(
     );
   }
   const mounted = new Set([...request.binds, ...request.tmpfs].map(({ destination }) => destination));
-  const volumes = [...image.config.volumes, ...request.anonymousVolumes].map((path) => posix.normalize(path));
+  const volumes = [...image.config.volumes, ...request.anonymousVolumes].map((path) =>
+    posix.resolve('/', path),
+  );
   return {
     image: request.image,
     imageId: image.id,

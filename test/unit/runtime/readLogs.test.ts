@@ -1,0 +1,49 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { OutputLog } from '../../../src/runtime/outputLog.ts';
+import { readLogs } from '../../../src/runtime/readLogs.ts';
+
+const never = new AbortController().signal;
+const secondNs = 1_000_000_000n;
+
+describe('reading logs', () => {
+  let directory: string;
+  let log: OutputLog;
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'hrun-logs-'));
+    log = await OutputLog.open(join(directory, 'output.log'), 1024 * 1024);
+    await log.append('stdout', 0n, Buffer.from('1\n2\n'), secondNs);
+    await log.append('stderr', 0n, Buffer.from('a\nb'), 2n * secondNs);
+    await log.append('stdout', 4n, Buffer.from('3\n'), 3n * secondNs);
+    await log.append('stderr', 3n, Buffer.from('c\n'), 4n * secondNs);
+    log.end();
+  });
+  afterEach(async () => {
+    await log[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true });
+  });
+
+  async function read(options: { tailLines?: number; sinceMs?: number; untilMs?: number }): Promise<string> {
+    let text = '';
+    for await (const { bytes } of readLogs(log, { follow: false, ...options }, never))
+      text += Buffer.from(bytes);
+    return text;
+  }
+
+  it('shows everything', async () => expect(await read({})).to.equal('1\n2\na\nb3\nc\n'));
+  it('shows the last lines of both streams together', async () => {
+    expect(await read({ tailLines: 1 })).to.equal('3\nc\n');
+    expect(await read({ tailLines: 3 })).to.equal('a\nb3\nc\n');
+  });
+  it('shows nothing for zero lines, and all for more than there are', async () => {
+    expect(await read({ tailLines: 0 })).to.equal('');
+    expect(await read({ tailLines: 99 })).to.equal('1\n2\na\nb3\nc\n');
+  });
+  it('keeps to the times asked for', async () => {
+    expect(await read({ sinceMs: 2000 })).to.equal('a\nb3\nc\n');
+    expect(await read({ untilMs: 2000 })).to.equal('1\n2\na\nb');
+  });
+});
