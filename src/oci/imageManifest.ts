@@ -98,10 +98,9 @@ export function parseManifest(
   const document = parseJson(bytes, subject);
   const shape = check(
     z.looseObject({
-      schemaVersion: z.unknown(),
-      mediaType: z.unknown(),
-      layers: z.unknown(),
-      manifests: z.unknown(),
+      schemaVersion: z.unknown().optional(),
+      layers: z.unknown().optional(),
+      manifests: z.unknown().optional(),
     }),
     document,
     subject,
@@ -159,14 +158,14 @@ function agree(
 ): string {
   const known = [...indexTypes, ...manifestTypes];
   const claimed = claimedType !== undefined && known.includes(claimedType) ? claimedType : undefined;
-  const mediaType = ownType ?? claimed ?? allowed[0];
-  if (mediaType === undefined || !allowed.includes(mediaType)) {
-    throw invalid(subject, `has the unknown media type ${quoted(mediaType ?? '')}`);
+  const mediaType = ownType ?? allowed[0] ?? '';
+  if (!allowed.includes(mediaType)) {
+    throw invalid(subject, `has the unknown media type ${quoted(mediaType)}`);
   }
-  if (claimed !== undefined && claimed !== mediaType) {
-    throw invalid(subject, `is announced as ${claimed} but says it is ${mediaType}`);
+  if (claimed !== undefined && (ownType === undefined ? !allowed.includes(claimed) : claimed !== ownType)) {
+    throw invalid(subject, `is announced as ${claimed} but is ${ownType ?? `like ${mediaType}`}`);
   }
-  return mediaType;
+  return ownType ?? claimed ?? mediaType;
 }
 
 function invalid(subject: string, what: string, hint?: string): HrunError {
