@@ -4,7 +4,7 @@ import type { ProcessExit } from '../agent/types.ts';
 import { abortable } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import type { InputChannel, TerminalSize } from './attachIo.ts';
-import { type GuestVm, isConnectionLoss } from './guestVm.ts';
+import { isConnectionLoss } from './guestVm.ts';
 import type { OutputPosition, OutputStream } from './outputLog.ts';
 
 /** Of one InputChunk, and how far input may run ahead of what the agent has accepted (agent.proto). */
@@ -20,11 +20,16 @@ const longestPauseMs = 500;
  */
 export type OutputSink = (stream: OutputStream, offset: bigint, data: Uint8Array) => Promise<void>;
 
+/** Where the agent is found, again and again: connections get lost. */
+export interface AgentSource {
+  agent(signal: AbortSignal): Promise<{ readonly client: Pick<AgentClient, 'attach'> }>;
+}
+
 /** The host's end of one process in a guest. It outlives lost connections to the agent. */
 export class GuestProcess {
   readonly containerId: string;
   readonly processId: string;
-  readonly #guest: GuestVm;
+  readonly #guest: AgentSource;
   #attachment: Attachment | undefined;
   #lost = new AbortController();
   #attached = Promise.withResolvers<void>();
@@ -33,7 +38,7 @@ export class GuestProcess {
   #input = { accepted: 0n, closed: false };
   #inputListeners = new Set<() => void>();
 
-  constructor(guest: GuestVm, containerId: string, processId: string) {
+  constructor(guest: AgentSource, containerId: string, processId: string) {
     this.#guest = guest;
     this.containerId = containerId;
     this.processId = processId;
@@ -79,8 +84,8 @@ export class GuestProcess {
   }
 
   /**
-   * Passes `input` on until its end, until the process reads no more, or until `signal`. Offset 0 of the channel is byte
-   * `base` of the process's input.
+   * Passes `input` and its end on, again when a connection was lost with it, until the process reads no more or `signal`
+   * fires. Offset 0 of the channel is byte `base` of the process's input.
    * @throws the reason of `signal`
    */
   async relayInput(input: InputChannel, base: bigint, signal: AbortSignal): Promise<void> {
@@ -94,7 +99,10 @@ export class GuestProcess {
       const attachment = await this.#currentAttachment(signal);
       const connected = AbortSignal.any([signal, this.#lost.signal]);
       try {
-        return await this.#sendInput(attachment, input, base, connected);
+        await this.#sendInput(attachment, input, base, connected);
+        if (this.#input.closed) return;
+        // What was sent may not have arrived: only the end of the process makes it superfluous to send it again.
+        await abortable(new Promise<never>(() => {}), connected);
       } catch (error) {
         signal.throwIfAborted();
         if (!connected.aborted && !isConnectionLoss(error)) throw error;
@@ -103,7 +111,7 @@ export class GuestProcess {
   }
 
   async #attachOnce(
-    client: AgentClient,
+    client: Pick<AgentClient, 'attach'>,
     next: OutputPosition,
     sink: OutputSink,
     signal: AbortSignal,
