@@ -14,7 +14,7 @@ const maxLinks = 8;
  * else is in an archive is not stored.
  */
 const expectedName =
-  /^(oci-layout|repositories|blobs\/sha256\/[0-9a-f]{64}|([\w.:+-]{1,255}\/){0,2}[\w.:+-]{1,255}\.(json|tar|tar\.gz|tgz|tar\.zst))$/;
+  /^(oci-layout|repositories|blobs\/sha256\/[0-9a-f]{64}|(\w[\w.:+-]{0,254}\/){0,2}\w[\w.:+-]{0,254}\.(json|tar|tar\.gz|tgz|tar\.zst))$/;
 
 export interface StagedFile {
   readonly digest: Digest;

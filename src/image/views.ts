@@ -1,3 +1,4 @@
+import type { Digest } from '../base/ids.ts';
 import type { Image } from './imageStore.ts';
 import { familiarName, familiarRepository, parseReference } from './reference.ts';
 
@@ -31,8 +32,20 @@ export function imageDetails(image: Image) {
   };
 }
 
+/** One name of an image. */
+export interface ImageRow {
+  readonly id: Digest;
+  readonly repository?: string;
+  readonly tag?: string;
+  /** Of the manifest or index it was pulled by. */
+  readonly digest?: Digest;
+  readonly createdAtMs: number;
+  readonly sizeBytes: number;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 /** One row per name, as `images` lists them; an image without a name has one row with neither repository nor tag. */
-export function imageRows(image: Image) {
+export function imageRows(image: Image): readonly ImageRow[] {
   const common = {
     id: image.id,
     createdAtMs: Date.parse(image.config.created ?? image.storedAt),
