@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    hrun_agent::agent::main()
+}

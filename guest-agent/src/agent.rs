@@ -1,0 +1,78 @@
+//! PID 1: boots the guest and serves the host until the microVM ends.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::cmdline::{Options, Transport};
+use crate::failure::{Doing, Result};
+use crate::link::{Arrivals, Link, VirtioPort, find_virtio_port};
+use crate::server::Agent;
+use crate::vsock::VsockListener;
+use crate::{boot, connection};
+
+/// The name the VMM gives the serial port.
+const PORT_NAME: &str = "hrun.agent";
+
+/// Never returns: without an agent the guest is of no use to anybody, so an error ends the microVM.
+pub fn main() -> ! {
+    let started = clock_gettime(ClockId::Boottime);
+    let started_ns = started.tv_sec as u64 * 1_000_000_000 + started.tv_nsec as u64;
+    let Err(failure) = run(started_ns);
+    boot::say_on_console(&format!("hrun-agent failed: {failure}"));
+    boot::reboot()
+}
+
+fn run(started_ns: u64) -> Result<Infallible> {
+    boot::prepare_guest()?;
+    let cmdline = std::fs::read_to_string("/proc/cmdline").doing(|| "reading the kernel command line".into())?;
+    let options = Options::parse(&cmdline);
+    let agent = Arc::new(Agent::new(started_ns)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build();
+    runtime
+        .doing(|| "starting the runtime".into())?
+        .block_on(serve(agent, options))
+}
+
+async fn serve(agent: Arc<Agent>, options: Options) -> Result<Infallible> {
+    match options.transport {
+        Transport::Serial => {
+            let port = open_port().await?;
+            let arrivals = Arrivals::default();
+            let link = tokio::spawn(Link::new(port, arrivals.clone()));
+            announce(options);
+            let served = tokio::spawn(async move { connection::serve(agent, || arrivals.next()).await });
+            let error = link.await.unwrap_or_else(std::io::Error::other);
+            served.abort();
+            Err(error).doing(|| "using the serial port".into())
+        }
+        Transport::Vsock { loopback } => {
+            let listener = VsockListener::bind(loopback).doing(|| "listening on vsock".into())?;
+            announce(options);
+            Ok(connection::serve(agent, || listener.accept()).await)
+        }
+    }
+}
+
+fn announce(options: Options) {
+    if options.announce {
+        boot::say_on_console("hrun-agent ready");
+    }
+}
+
+/// The port appears a few milliseconds after PID 1 starts.
+async fn open_port() -> Result<VirtioPort> {
+    let mut pause = Duration::from_micros(250);
+    loop {
+        if let Some(path) = find_virtio_port(PORT_NAME) {
+            return VirtioPort::open(&path).doing(|| format!("opening {}", path.display()));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which devices a container may open. It may make any node, as Docker allows, but the agent's port, the serial
+//! console and the disks behind its root stay closed to it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use crate::contract::Device;
+use crate::sys;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    block: bool,
+    major: u32,
+    /// `None`: every minor number.
+    minor: Option<u32>,
+}
+
+/// A cgroup device program, ready to load.
+pub struct DeviceFilter {
+    program: Vec<u64>,
+}
+
+/// null, zero, full, random, urandom, tty, ptmx, pts/*, net/tun.
+const ALWAYS: [(u32, Option<u32>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
+    (10, Some(200)),
+];
+
+impl DeviceFilter {
+    pub fn allowing(devices: &[Device]) -> Self {
+        let always = ALWAYS.iter().map(|&(major, minor)| Rule {
+            block: false,
+            major,
+            minor,
+        });
+        let requested = devices.iter().filter(|device| device.r#type != "p").map(|device| Rule {
+            block: device.r#type == "b",
+            major: device.major,
+            minor: Some(device.minor),
+        });
+        let mut program = prologue();
+        for rule in always.chain(requested) {
+            push_rule(&mut program, rule);
+        }
+        program.extend([mov(R0, 0), EXIT]);
+        Self { program }
+    }
+
+    pub fn attach(&self, cgroup: BorrowedFd<'_>) -> io::Result<()> {
+        sys::attach_device_filter(cgroup, &self.program)
+    }
+}
+
+// Registers: the context, then what is read out of it.
+const R0: u64 = 0;
+const CONTEXT: u64 = 1;
+const TYPE: u64 = 2;
+const ACCESS: u64 = 3;
+const MAJOR: u64 = 4;
+const MINOR: u64 = 5;
+
+const TYPE_BLOCK: u32 = 1;
+const TYPE_CHARACTER: u32 = 2;
+const ACCESS_MKNOD: u32 = 1;
+
+const EXIT: u64 = 0x95;
+
+/// Splits `struct bpf_cgroup_dev_ctx` (access << 16 | type, major, minor) and lets a bare mknod pass.
+fn prologue() -> Vec<u64> {
+    vec![
+        load_word(TYPE, 0),
+        instruction(0xbf, ACCESS, TYPE, 0, 0), // ACCESS = TYPE
+        instruction(0x77, ACCESS, 0, 0, 16),   // ACCESS >>= 16
+        instruction(0x57, TYPE, 0, 0, 0xffff), // TYPE &= 0xffff
+        load_word(MAJOR, 4),
+        load_word(MINOR, 8),
+        skip_unless(ACCESS, ACCESS_MKNOD, 2),
+        mov(R0, 1),
+        EXIT,
+    ]
+}
+
+fn push_rule(program: &mut Vec<u64>, Rule { block, major, minor }: Rule) {
+    let mut tests = vec![(TYPE, if block { TYPE_BLOCK } else { TYPE_CHARACTER }), (MAJOR, major)];
+    tests.extend(minor.map(|minor| (MINOR, minor)));
+    let count = tests.len();
+    for (index, (register, value)) in tests.into_iter().enumerate() {
+        program.push(skip_unless(register, value, (count - index - 1 + 2) as u64));
+    }
+    program.extend([mov(R0, 1), EXIT]);
+}
+
+fn load_word(register: u64, offset: u64) -> u64 {
+    instruction(0x61, register, CONTEXT, offset, 0)
+}
+
+fn mov(register: u64, value: u32) -> u64 {
+    instruction(0xb7, register, 0, 0, value)
+}
+
+/// Jumps over `count` instructions when the register holds another value (32-bit comparison).
+fn skip_unless(register: u64, value: u32, count: u64) -> u64 {
+    instruction(0x56, register, 0, count, value)
+}
+
+fn instruction(code: u64, destination: u64, source: u64, offset: u64, immediate: u32) -> u64 {
+    code | destination << 8 | source << 12 | offset << 16 | u64::from(immediate) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Just enough of an eBPF interpreter for the instructions above.
+    fn allows(filter: &DeviceFilter, access: u32, kind: u32, major: u32, minor: u32) -> bool {
+        let context = [access << 16 | kind, major, minor];
+        let mut registers = [0u64; 6];
+        let mut at = 0;
+        loop {
+            let word = filter.program[at];
+            let (code, offset, immediate) = (word & 0xff, (word >> 16 & 0xffff) as usize, word >> 32);
+            let (destination, source) = ((word >> 8 & 0xf) as usize, (word >> 12 & 0xf) as usize);
+            at += 1;
+            match code {
+                0x61 => registers[destination] = u64::from(context[offset / 4]),
+                0xbf => registers[destination] = registers[source],
+                0x77 => registers[destination] >>= immediate,
+                0x57 => registers[destination] &= immediate,
+                0xb7 => registers[destination] = immediate,
+                0x56 if registers[destination] as u32 != immediate as u32 => at += offset,
+                0x56 => {}
+                0x95 => return registers[0] == 1,
+                other => panic!("unknown instruction {other:#x}"),
+            }
+        }
+    }
+
+    const READ: u32 = 2;
+    const READ_WRITE: u32 = 6;
+
+    #[test]
+    fn opens_the_usual_devices_and_nothing_of_the_guest() {
+        let filter = DeviceFilter::allowing(&[]);
+        assert!(allows(&filter, READ_WRITE, TYPE_CHARACTER, 1, 3));
+        assert!(allows(&filter, READ_WRITE, TYPE_CHARACTER, 136, 7));
+        assert!(!allows(&filter, READ, TYPE_CHARACTER, 1, 1), "mem");
+        assert!(!allows(&filter, READ, TYPE_CHARACTER, 5, 1), "console");
+        assert!(
+            !allows(&filter, READ, TYPE_BLOCK, 1, 3),
+            "a block device with the numbers of null"
+        );
+        assert!(!allows(&filter, READ, TYPE_BLOCK, 254, 0), "vda");
+    }
+
+    #[test]
+    fn lets_any_node_be_made_but_not_opened_while_being_made() {
+        let filter = DeviceFilter::allowing(&[]);
+        assert!(allows(&filter, ACCESS_MKNOD, TYPE_BLOCK, 8, 0));
+        assert!(!allows(&filter, ACCESS_MKNOD | READ, TYPE_BLOCK, 8, 0));
+    }
+
+    #[test]
+    fn opens_what_was_requested() {
+        let fuse = Device {
+            path: "/dev/fuse".into(),
+            r#type: "c".into(),
+            major: 10,
+            minor: 229,
+            ..Device::default()
+        };
+        let disk = Device {
+            path: "/dev/x".into(),
+            r#type: "b".into(),
+            major: 8,
+            minor: 16,
+            ..Device::default()
+        };
+        let filter = DeviceFilter::allowing(&[fuse, disk]);
+        assert!(allows(&filter, READ_WRITE, TYPE_CHARACTER, 10, 229));
+        assert!(allows(&filter, READ_WRITE, TYPE_BLOCK, 8, 16));
+        assert!(!allows(&filter, READ_WRITE, TYPE_BLOCK, 8, 0));
+    }
+}
