@@ -83,6 +83,8 @@ impl Input {
             state.generation = generation;
             state.sent = accepted;
             state.end_sent = false;
+            // Its thread may wait for the next byte while there are old ones to be sent again.
+            self.wake();
         }
         if !state.closed && !std::mem::replace(&mut state.started, true) {
             sys::spawn("stdin", move || self.relay(link));
@@ -99,6 +101,10 @@ impl Input {
     pub fn close(&self) {
         self.state.lock().unwrap().closed = true;
         self.changed.notify_all();
+        self.wake();
+    }
+
+    fn wake(&self) {
         let _ = (&self.wake).write(&[1]);
     }
 

@@ -122,7 +122,7 @@ fn start_thread(link: &'static Link) {
     sys::spawn("signals", move || {
         // The caller may have started this process with some of them blocked.
         let _ = FORWARDED.into_iter().collect::<SigSet>().thread_unblock();
-        let mut interrupts = 0;
+        let mut interrupts = (0, 0);
         let mut number = [0];
         while notices.read_exact(&mut number).is_ok() {
             let Ok(signal) = Signal::try_from(i32::from(number[0])) else {
@@ -137,10 +137,12 @@ fn start_thread(link: &'static Link) {
                 Signal::SIGCONT => {}
                 _ => {
                     let sent = link.send_or_keep(kind::SIGNAL, &[&u32::from(number[0]).to_le_bytes()]);
-                    let interrupt = matches!(signal, Signal::SIGINT | Signal::SIGTERM);
-                    interrupts = if sent { 0 } else { interrupts + u32::from(interrupt) };
-                    if interrupts == INTERRUPTS_TO_LEAVE {
-                        restore_and_die(signal as i32);
+                    if !sent && matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
+                        let absence = link.generation();
+                        interrupts = (absence, if interrupts.0 == absence { interrupts.1 + 1 } else { 1 });
+                        if interrupts.1 == INTERRUPTS_TO_LEAVE {
+                            restore_and_die(signal as i32);
+                        }
                     }
                 }
             }

@@ -1,0 +1,9 @@
+//! The built binary against a fake daemon over a real socket, and against a real keeper.
+
+mod hands;
+mod handshake;
+mod keeper;
+mod relay;
+mod resume;
+mod support;
+mod terminal;
