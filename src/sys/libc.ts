@@ -20,6 +20,8 @@ export interface Libc {
   syscall(number: number, a: number, b: number, c: number, d: number): number;
   /** Blocks on a pool thread; settles with 0 or the errno. */
   connect(fd: number, address: Uint8Array): Promise<number>;
+  /** Makes code without arguments and relocations callable; undefined where the system forbids that. */
+  machineCode(code: Uint8Array): (() => bigint) | undefined;
   errno(): number;
 }
 
@@ -56,8 +58,31 @@ function load(): Libc {
           else resolve(result === 0 ? 0 : koffi.errno());
         });
       }),
+    machineCode: (code) => loadMachineCode(koffi, code),
     errno: () => koffi.errno(),
   };
+}
+
+const pageBytes = 4096;
+const PROT_READ_WRITE = 1 | 2;
+const PROT_READ_EXEC = 1 | 4;
+const MAP_PRIVATE_ANONYMOUS = 0x02 | 0x20;
+const MAP_FAILED = 2n ** 64n - 1n;
+
+/** One page that is never given back: callers keep what they get. */
+function loadMachineCode(koffi: typeof Koffi, code: Uint8Array): (() => bigint) | undefined {
+  const self = koffi.load(null);
+  const mmap = self.func(
+    'uint64_t mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)',
+  );
+  const memcpy = self.func('void *memcpy(uint64_t to, void *from, size_t length)');
+  const mprotect = self.func('int mprotect(uint64_t at, size_t length, int protection)');
+  const page = BigInt(mmap(null, pageBytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0));
+  if (page === MAP_FAILED) return undefined;
+  memcpy(page, code, code.length);
+  if (mprotect(page, pageBytes, PROT_READ_EXEC) !== 0) return undefined;
+  const call = koffi.decode(page, koffi.proto('uint64_t ()'));
+  return () => BigInt(call());
 }
 
 /** An error like those of node:fs: `code` is the errno's name. `subject` is the path or object of the call. */

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { abortable } from '../../base/abort.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
+import { tscKhz } from '../../sys/tsc.ts';
 import { listenUnix } from '../../sys/unixListener.ts';
 import type { VmmDeps } from '../deps.ts';
 import type { MicroVm, VmRecord, VmRequest } from '../microVm.ts';
@@ -44,6 +45,7 @@ async function launch(
   { qemuPath }: VmmDeps,
 ): Promise<Emulator> {
   const paths = runFiles(request.runDir);
+  const counterKhz = await tscKhz();
   using listeners = new DisposableStack();
   // QEMU inherits sockets that already listen: clients connect at once and again after a restart of the daemon
   const control = listeners.use(listenUnix(paths.control)).fd;
@@ -52,6 +54,7 @@ async function launch(
     controlFd: firstInheritedFd,
     agentFd: agent === undefined ? undefined : firstInheritedFd + 1,
     vsockCid,
+    tscKhz: counterKhz,
   };
   const inherited = agent === undefined ? [control] : [control, agent];
   return startEmulator(qemuPath, qemuArguments(request, wiring), inherited);

@@ -1,0 +1,148 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { parseVmId } from '../../../src/base/ids.ts';
+import type { VmRequest, VmShape } from '../../../src/vmm/microVm.ts';
+import { qemuArguments, type VmWiring } from '../../../src/vmm/qemu/commandLine.ts';
+
+const shape: VmShape = {
+  kernelPath: '/dist/vmlinux',
+  initramfsPath: '/dist/initramfs.cpio',
+  accelerator: 'tcg',
+  vcpus: 1,
+  memoryMiB: 256,
+  transport: 'serial',
+  kernelParameters: [],
+};
+const request: VmRequest = { id: parseVmId('0'.repeat(32)), runDir: '/run/hrun/vms/x', shape };
+const wiring: VmWiring = { controlFd: 3, agentFd: 4, vsockCid: undefined, tscKhz: 2_600_000 };
+const image = { serial: 'image', path: '/i.raw', readonly: true };
+const scratch = { serial: 'scratch', path: '/s.raw', readonly: false };
+
+function build(change: Partial<VmRequest> = {}, wired: Partial<VmWiring> = {}): string[] {
+  return qemuArguments({ ...request, ...change }, { ...wiring, ...wired });
+}
+
+function valuesOf(arguments_: readonly string[], option: string): string[] {
+  return arguments_.filter((_, index) => arguments_[index - 1] === option);
+}
+
+function devices(arguments_: readonly string[]): Record<string, unknown>[] {
+  return valuesOf(arguments_, '-device').map((text) => JSON.parse(text));
+}
+
+function drivers(arguments_: readonly string[]): unknown[] {
+  return devices(arguments_).map(({ driver }) => driver);
+}
+
+const kernelParameters = (arguments_: readonly string[]) =>
+  valuesOf(arguments_, '-append')[0]?.split(' ') ?? [];
+
+describe('the command line of QEMU', () => {
+  it('keeps what QEMU would add by itself out', () => {
+    const line = build();
+    expect(line).to.include.members(['-nodefaults', '-no-user-config', '-no-reboot', '-sandbox']);
+    expect(line.join(' ')).not.to.match(/exec:|scsi=on|\bfile:/);
+  });
+
+  it('has its slots in one fixed order and never more than eight transports', () => {
+    const share = { tag: 'share', socketPath: '/run/fs.sock' };
+    const full = build({ imageDisk: image, scratchDisk: scratch, share });
+    const transports = drivers(full).filter((driver) => driver !== 'virtserialport');
+    expect(transports).to.deep.equal([
+      'virtio-serial-device',
+      'virtio-blk-device',
+      'virtio-blk-device',
+      'virtio-scsi-device',
+      'vhost-user-fs-device',
+      'virtio-rng-device',
+      'virtio-balloon-device',
+    ]);
+    // the eighth is the network's
+    expect(transports.length).to.be.lessThan(8);
+    const bare = drivers(build());
+    expect(drivers(full).filter((driver) => bare.includes(driver))).to.deep.equal(bare);
+  });
+
+  it('gives a guest that must have shared memory just that', () => {
+    const share = { tag: 'share', socketPath: '/run/a,b.sock' };
+    const line = build({ share });
+    const memory = valuesOf(line, '-object')
+      .map((text) => JSON.parse(text))
+      .find(({ id }) => id === 'ram');
+    expect(memory).to.deep.equal({
+      'qom-type': 'memory-backend-memfd',
+      id: 'ram',
+      size: 256 * 1024 * 1024,
+      share: true,
+    });
+    expect(valuesOf(line, '-M')[0]).to.include('memory-backend=ram');
+    expect(valuesOf(line, '-chardev')).to.include('socket,id=share,path=/run/a,,b.sock');
+    expect(valuesOf(build(), '-M')[0]).not.to.include('memory-backend');
+  });
+
+  it('passes paths of disks whole, whatever they are called', () => {
+    fc.assert(
+      fc.property(fc.string({ minLength: 1, unit: 'binary' }), (name) => {
+        const disk = { ...scratch, path: `/disks/${name}` };
+        const node = JSON.parse(valuesOf(build({ scratchDisk: disk }), '-blockdev')[0] ?? '');
+        expect(node.file.filename).to.equal(disk.path);
+        expect(node['node-name']).to.equal('scratch');
+      }),
+    );
+  });
+
+  it('lets the guest see errors of the host disk, discard on scratch and not write to the image', () => {
+    const line = build({ imageDisk: image, scratchDisk: scratch });
+    const blocks = devices(line).filter(({ driver }) => driver === 'virtio-blk-device');
+    for (const block of blocks) expect(block).to.include({ werror: 'report', rerror: 'report' });
+    expect(blocks.map(({ serial }) => serial)).to.deep.equal(['image', 'scratch']);
+    const [imageNode, scratchNode] = valuesOf(line, '-blockdev').map((text) => JSON.parse(text));
+    expect(imageNode).to.include({ 'read-only': true });
+    expect(imageNode.file).to.include({ 'read-only': true });
+    expect(scratchNode).to.include({ 'read-only': false, discard: 'unmap' });
+    expect(scratchNode.file).to.include({ discard: 'unmap' });
+  });
+
+  it('refuses a disk in the wrong slot and a serial number that does not fit', () => {
+    expect(() => build({ imageDisk: scratch })).to.throw('no writable disk');
+    expect(() => build({ scratchDisk: image })).to.throw('no read-only disk');
+    for (const serial of ['', 'x'.repeat(21), 'a,b', 'A', 'a b']) {
+      expect(() => build({ imageDisk: { ...image, serial } }), serial).to.throw('serial number');
+    }
+  });
+
+  it('refuses kernel parameters that would become several, and sizes that are none', () => {
+    for (const parameter of ['a b', '', 'a\nb', 'a\u00a0b']) {
+      const bad = { ...shape, kernelParameters: [parameter] };
+      expect(() => build({ shape: bad }), JSON.stringify(parameter)).to.throw('kernel parameter');
+    }
+    expect(() => build({ shape: { ...shape, vcpus: 0 } })).to.throw('vcpus');
+    expect(() => build({ shape: { ...shape, memoryMiB: 1.5 } })).to.throw('memoryMiB');
+  });
+
+  it('keeps the timers a TCG guest needs, and tells it the frequency it cannot measure', () => {
+    const tcg = build();
+    expect(valuesOf(tcg, '-M')[0]).to.include('pit=on,pic=on,rtc=on');
+    expect(valuesOf(tcg, '-cpu')).to.deep.equal(['max']);
+    expect(kernelParameters(tcg)).to.include('tsc_early_khz=2600000');
+    expect(kernelParameters(build({}, { tscKhz: undefined })).join()).not.to.include('tsc_early');
+    const kvm = build({ shape: { ...shape, accelerator: 'kvm' } });
+    expect(valuesOf(kvm, '-M')[0]).to.include('pit=off,pic=off,rtc=off');
+    expect(valuesOf(kvm, '-cpu')).to.deep.equal(['host']);
+    expect(kernelParameters(kvm).join()).not.to.include('tsc_early');
+  });
+
+  it('ends on a reset and a panic, but leaves the console readable', () => {
+    const line = build({ shape: { ...shape, kernelParameters: ['hrun.ready=console'] } });
+    expect(valuesOf(line, '-action')).to.deep.equal(['reboot=shutdown,shutdown=pause']);
+    expect(valuesOf(line, '-chardev')).to.include('ringbuf,id=console,size=65536');
+    expect(kernelParameters(line)).to.include.members(['panic=-1', 'reboot=t', 'hrun.ready=console']);
+  });
+
+  it('reaches the agent over vsock when asked to, and then has no serial port', () => {
+    const line = build({ shape: { ...shape, transport: 'vsock' } }, { agentFd: undefined, vsockCid: 4711 });
+    expect(devices(line)[0]).to.deep.equal({ driver: 'vhost-vsock-device', id: 'agent0', 'guest-cid': 4711 });
+    expect(drivers(line)).not.to.include('virtio-serial-device');
+    expect(kernelParameters(line)).to.include('hrun.transport=vsock');
+  });
+});
