@@ -19,6 +19,7 @@ const record: AttachRecord = {
   stderrBase: 0n,
   stdoutFrom: 0n,
   stderrFrom: 0n,
+  stdinBase: 0n,
   terminal: false,
   openStdin: false,
   signalProxy: true,
