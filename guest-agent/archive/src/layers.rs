@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::error::{ArchiveError, ArchiveFailure};
@@ -19,12 +19,14 @@ use crate::reader::{Entry, TarReader};
 use crate::remove::remove;
 use crate::spot::parent_failed;
 use crate::tree::{Links, Tree};
-use crate::xattr::Xattrs;
+use crate::xattr::{Xattrs, proc_path};
 
 const WHITEOUT: &[u8] = b".wh.";
 /// Names of aufs' own bookkeeping, except for the opaque marker, say nothing about the image.
 const RESERVED: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
+
+const SECTOR: usize = 512;
 
 /// Byte range of one uncompressed tar in a source; `offset` is a multiple of 512.
 #[derive(Clone, Debug)]
@@ -68,10 +70,11 @@ pub fn unpack_layers(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Totals, ArchiveError> {
     let mut totals = Totals::default();
+    let direct = open_direct(source);
     for (layer_index, extent) in (0..).zip(layers) {
         let LayerExtent { offset, length, .. } = *extent;
         let label = format!("layer {}", extent.digest);
-        if offset % 512 != 0 || offset.checked_add(length).is_none() {
+        if !offset.is_multiple_of(SECTOR as u64) || offset.checked_add(length).is_none() {
             return Err(ArchiveError::new(
                 ArchiveFailure::InvalidRequest,
                 format!("{label}: no layer can lie at byte {offset}"),
@@ -80,6 +83,7 @@ pub fn unpack_layers(
         let entries = Cell::new(0);
         let mut bytes = ExtentReader {
             source,
+            direct: direct.as_ref(),
             position: offset,
             end: offset + length,
             told: Instant::now(),
@@ -116,7 +120,7 @@ fn unpack_layer(mut reader: TarReader, root: &File, entries: &Cell<u64>) -> Resu
     while let Some(entry) = reader.next()? {
         let applied = layer.apply(&mut reader, &entry);
         applied.map_err(|error| error.within(reader.place(&entry)))?;
-        entries.set(reader.headers());
+        entries.set(reader.entries());
     }
     let finished = layer.placer.finish();
     finished.map_err(|error| error.within(reader.label()))
@@ -220,13 +224,41 @@ fn hiding(path: &[u8], error: Errno) -> ArchiveError {
     ArchiveError::system(format!("hiding {}", show(path)), error)
 }
 
+/// A second way to a block device, past the page cache: each byte is read once, so keeping and copying it there would
+/// only cost time and push out what is being written.
+fn open_direct(source: &File) -> Option<File> {
+    let stat = rustix::fs::fstat(source).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(proc_path(source), flags, Mode::empty());
+    opened.ok().map(File::from)
+}
+
 /// Reads a byte range of a disk and tells how far it is.
 struct ExtentReader<'a> {
     source: &'a File,
+    direct: Option<&'a File>,
     position: u64,
     end: u64,
     told: Instant,
     tell: &'a mut dyn FnMut(u64),
+}
+
+impl ExtentReader<'_> {
+    fn read_some(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let whole_sectors = buffer.len() & !(SECTOR - 1);
+        let aligned = self.position.is_multiple_of(SECTOR as u64) && whole_sectors > 0;
+        if let Some(direct) = self.direct.filter(|_| aligned) {
+            match direct.read_at(&mut buffer[..whole_sectors], self.position) {
+                // The device has larger sectors than disks usually have.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => self.direct = None,
+                done => return done,
+            }
+        }
+        self.source.read_at(buffer, self.position)
+    }
 }
 
 impl Read for ExtentReader<'_> {
@@ -234,7 +266,7 @@ impl Read for ExtentReader<'_> {
         const PAUSE: Duration = Duration::from_millis(250);
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        let count = self.source.read_at(&mut buffer[..wanted], self.position)?;
+        let count = self.read_some(&mut buffer[..wanted])?;
         self.position += count as u64;
         if self.told.elapsed() >= PAUSE {
             self.told = Instant::now();

@@ -13,6 +13,8 @@ use crate::xattr::Xattr;
 
 /// Large enough that a disk read costs little beside what is done with its bytes.
 const BUFFER: usize = 1024 * 1024;
+/// A name, a link target and attributes take three; some writers add labels or comments.
+const MAX_EXTENSIONS: usize = 16;
 /// Direct reads of a block device want aligned memory.
 const ALIGNMENT: usize = 4096;
 
@@ -64,7 +66,7 @@ pub(crate) struct TarReader<'a> {
     /// What is left of the current entry.
     body: u64,
     padding: u64,
-    headers: u64,
+    entries: u64,
 }
 
 impl<'a> TarReader<'a> {
@@ -83,13 +85,13 @@ impl<'a> TarReader<'a> {
             end: base,
             body: 0,
             padding: 0,
-            headers: 0,
+            entries: 0,
         }
     }
 
-    /// Headers seen so far, extended ones included.
-    pub fn headers(&self) -> u64 {
-        self.headers
+    /// Entries seen so far.
+    pub fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// "layer sha256:…".
@@ -113,7 +115,7 @@ impl<'a> TarReader<'a> {
         let offset = self.position();
         let mut pax = Pax::default();
         let (mut long_name, mut long_link) = (None, None);
-        loop {
+        for _ in 0..MAX_EXTENSIONS {
             let at = self.position();
             let Some(block) = self.header(at)? else {
                 let alone = at == offset;
@@ -133,6 +135,7 @@ impl<'a> TarReader<'a> {
                     self.skip_rest()?;
                 }
                 _ => {
+                    self.count_entry()?;
                     let mut entry = self.entry(&block, pax, offset)?;
                     entry.name = long_name.unwrap_or(entry.name);
                     entry.link = long_link.unwrap_or(entry.link);
@@ -140,6 +143,16 @@ impl<'a> TarReader<'a> {
                 }
             }
         }
+        Err(self.corrupt(offset, "too many extended headers in a row"))
+    }
+
+    fn count_entry(&mut self) -> Result<(), ArchiveError> {
+        self.entries += 1;
+        if self.entries <= self.max_entries {
+            return Ok(());
+        }
+        let text = format!("more than {} entries", self.max_entries);
+        Err(ArchiveError::new(ArchiveFailure::TooManyEntries, text))
     }
 
     /// The next bytes of the entry's data, at most `limit` and at least one; `limit` may not exceed what is left.
@@ -171,12 +184,6 @@ impl<'a> TarReader<'a> {
         }
         if !Header(&block).checksum_holds() {
             return Err(self.corrupt(at, "a header with a wrong checksum"));
-        }
-        self.headers += 1;
-        if self.headers > self.max_entries {
-            let limit = self.max_entries;
-            let text = format!("more than {limit} entries");
-            return Err(ArchiveError::new(ArchiveFailure::TooManyEntries, text));
         }
         Ok(Some(block))
     }

@@ -119,12 +119,12 @@ fn mutate(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
 #[test]
 fn damaged_archives_never_panic_and_never_reach_outside() {
     const ROUNDS: usize = 4000;
-    let scratch = Scratch::new();
+    let scratch = Scratch::in_memory();
     scratch.directory("outside/dir");
     fs::write(scratch.path("outside/x"), b"untouched").unwrap();
     let outside = look(&scratch.path("outside"));
     let seeds = seeds();
-    let mut dice = Dice(0x68_7275_6e);
+    let mut dice = Dice(0x6872_756e);
     let mut accepted = 0;
     for round in 0..ROUNDS {
         let root = scratch.path("root");
@@ -153,7 +153,7 @@ fn damaged_archives_never_panic_and_never_reach_outside() {
     }
     let mut beside = names(&scratch.path(""));
     beside.retain(|name| !name.contains('/'));
-    assert_eq!(beside, ["disk", "outside", "root"]);
+    assert_eq!(beside, ["outside", "root"]);
     // Neither all refused before anything happened nor all harmless.
     assert!(
         accepted > ROUNDS / 20 && accepted < ROUNDS * 19 / 20,

@@ -17,9 +17,23 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory where there is such a place: for tests that make and remove tens of thousands of files.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::below(memory)
+        } else {
+            Self::new()
+        }
+    }
+
+    fn below(directory: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("hrun-archive-{}-{number}", std::process::id()));
+        let path = directory.join(format!("hrun-archive-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -38,15 +52,9 @@ impl Scratch {
     }
 
     /// Writes `layers` one after the other into one file, as the host does.
-    pub fn disk(&self, layers: &[Vec<u8>]) -> (File, Vec<LayerExtent>) {
-        let path = self.path("disk");
-        let disk = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .unwrap();
+    pub fn disk(layers: &[Vec<u8>]) -> (File, Vec<LayerExtent>) {
+        let memory = rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC);
+        let disk = File::from(memory.unwrap());
         let mut offset = 0;
         let mut extents = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
@@ -63,7 +71,7 @@ impl Scratch {
 
     /// Unpacks `layers` onto `below`.
     pub fn unpack(&self, below: &str, layers: &[Vec<u8>]) -> Result<Totals, ArchiveError> {
-        let (disk, extents) = self.disk(layers);
+        let (disk, extents) = Self::disk(layers);
         let root = self.directory(below);
         let limits = UnpackLimits {
             max_entries_per_layer: 10_000,
