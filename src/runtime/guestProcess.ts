@@ -32,7 +32,7 @@ export class GuestProcess {
   readonly #guest: AgentSource;
   #attachment: Attachment | undefined;
   #lost = new AbortController();
-  #attached = Promise.withResolvers<void>();
+  #inputReady = Promise.withResolvers<Attachment>();
   #safe: OutputPosition = { stdout: 0n, stderr: 0n };
   #told: OutputPosition = { stdout: 0n, stderr: 0n };
   #input = { accepted: 0n, closed: false };
@@ -96,7 +96,7 @@ export class GuestProcess {
     this.#inputListeners.add(onInput);
     using _listener = { [Symbol.dispose]: () => void this.#inputListeners.delete(onInput) };
     for (;;) {
-      const attachment = await this.#currentAttachment(signal);
+      const attachment = await abortable(this.#inputReady.promise, signal);
       const connected = AbortSignal.any([signal, this.#lost.signal]);
       try {
         await this.#sendInput(attachment, input, base, connected);
@@ -125,7 +125,6 @@ export class GuestProcess {
     this.#told = { ...this.#safe };
     this.#lost = new AbortController();
     this.#attachment = attachment;
-    this.#attached.resolve();
     try {
       for await (const output of attachment.outputs) {
         switch (output.case) {
@@ -135,6 +134,8 @@ export class GuestProcess {
             break;
           case 'stdinAccepted':
             this.#acceptInput(output.value.offset, output.value.closed);
+            // The agent begins with it: only now is it known from where on it wants input.
+            this.#inputReady.resolve(attachment);
             break;
           case 'exit':
             return this.#checkedExit(output.value, next);
@@ -143,7 +144,7 @@ export class GuestProcess {
       return undefined;
     } finally {
       this.#attachment = undefined;
-      this.#attached = Promise.withResolvers<void>();
+      this.#inputReady = Promise.withResolvers<Attachment>();
       this.#lost.abort(new HrunError('AGENT_UNREACHABLE', 'the attachment to the process was lost'));
     }
   }
@@ -214,11 +215,6 @@ export class GuestProcess {
       this.#inputListeners.add(resolve);
       await abortable(promise, signal).finally(() => this.#inputListeners.delete(resolve));
     }
-  }
-
-  async #currentAttachment(signal: AbortSignal): Promise<Attachment> {
-    while (this.#attachment === undefined) await abortable(this.#attached.promise, signal);
-    return this.#attachment;
   }
 
   #send(input: Parameters<Attachment['send']>[0]): void {
