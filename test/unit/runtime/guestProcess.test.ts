@@ -202,6 +202,7 @@ describe('the host end of a guest process', () => {
     let most = 0;
     const { source } = agentPlaying(async function* (inputs) {
       let taken = 0;
+      yield accepted(0);
       const received = () =>
         inputs.reduce((sum, one) => sum + (one.case === 'stdin' ? (one.value.data?.length ?? 0) : 0), 0);
       while (taken < 3 * window) {
