@@ -29,12 +29,14 @@ export interface BlobHold extends Disposable {
  * when the store is opened) and `partial/<hex>`, downloads that may be continued.
  */
 export class BlobStore {
+  readonly directory: string;
   readonly #blobs: string;
   readonly #temporary: string;
   readonly #partial: string;
   readonly #held = new Map<Digest, number>();
 
   private constructor(directory: string) {
+    this.directory = directory;
     this.#blobs = join(directory, 'blobs', 'sha256');
     this.#temporary = join(directory, 'tmp');
     this.#partial = join(directory, 'partial');
@@ -141,7 +143,7 @@ export class BlobStore {
       await file.sync();
     } catch (cause) {
       signal.throwIfAborted();
-      throw explainDiskFull(cause, this.#blobs, `for ${expected.subject}`);
+      throw explainDiskFull(cause, this.directory, `for ${expected.subject}`);
     }
     const digest = parseDigest(`sha256:${hash.digest('hex')}`);
     checkSize(size, expected);

@@ -3,7 +3,7 @@ import { type Digest, parseDigest } from '../base/ids.ts';
 
 /**
  * The chain ID after each layer, lowest first (image-spec, config.md, "Layer ChainID"). An image without layers has
- * none; its disk goes by `emptyChain`.
+ * none; its disk goes by the digest of nothing.
  */
 export function chainIds(diffIds: readonly Digest[]): readonly Digest[] {
   const chain: Digest[] = [];
@@ -20,7 +20,7 @@ export function chainIdOf(diffIds: readonly Digest[]): Digest {
 }
 
 /** sha256 of nothing. */
-export const emptyChain = sha256('');
+const emptyChain = sha256('');
 
 export function sha256(content: string | Uint8Array): Digest {
   return parseDigest(`sha256:${createHash('sha256').update(content).digest('hex')}`);

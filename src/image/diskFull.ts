@@ -13,12 +13,12 @@ export const freeBytesOf: FreeBytes = async (path) => {
 export function explainDiskFull(cause: unknown, directory: string, what: string): unknown {
   const errno = errnoOf(cause);
   if (errno !== 'ENOSPC' && errno !== 'EDQUOT') return cause;
-  return diskFull(directory, `no space is left in ${directory} ${what}`, cause);
+  return diskFull(`no space is left in ${directory} ${what}`, cause);
 }
 
-export function diskFull(directory: string, message: string, cause?: unknown): HrunError {
+export function diskFull(message: string, cause?: unknown): HrunError {
   return new HrunError('DISK_FULL', message, {
     ...(cause !== undefined && { cause }),
-    hint: `free some space (hrun image prune) or move ${directory} with HRUN_ROOT`,
+    hint: 'free some space (hrun image prune helps), or move hrun elsewhere with HRUN_ROOT',
   });
 }

@@ -76,7 +76,7 @@ async function fetchBlob(blobs: BlobStore, request: DownloadRequest, signal: Abo
   } catch (cause) {
     if (isHrunError(cause, 'DIGEST_MISMATCH')) await rm(path, { force: true });
     signal.throwIfAborted();
-    throw explainDiskFull(cause, path, `for ${subjectOf(request)}`);
+    throw explainDiskFull(cause, blobs.directory, `for ${subjectOf(request)}`);
   }
 }
 

@@ -1,6 +1,6 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { errnoOf } from '../base/errors.ts';
+import { errnoOf, HrunError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import { formatSize } from '../base/units.ts';
 import { copySparse } from '../sys/sparseCopy.ts';
@@ -12,10 +12,6 @@ import type { Image, ImageStore } from './imageStore.ts';
 import { type LayerExtent, writePlainLayers } from './plainLayers.ts';
 import { type ImageProgress, shortDigest } from './progress.ts';
 
-/** A tar block may become a file block of eight times its size; the file is sparse, so generosity costs nothing. */
-const growth = 4;
-const slackBytes = 512 * 1024 * 1024;
-
 export interface UnpackRequest {
   /** Uncompressed layer tars at the extents. */
   readonly sourcePath: string;
@@ -25,7 +21,7 @@ export interface UnpackRequest {
   readonly onProgress: (progress: UnpackProgress) => void;
 }
 
-export interface UnpackProgress {
+interface UnpackProgress {
   /** Into `layers`. */
   readonly layerIndex: number;
   readonly bytesRead: number;
@@ -49,7 +45,7 @@ export interface ImageDisk {
 export interface ImageDisksDeps {
   readonly store: ImageStore;
   readonly freeBytes: FreeBytes;
-  /** Smallest size of the file systems, sparse. */
+  /** Size of every image's file system; sparse, so generosity costs nothing. What does not fit is refused. */
   readonly diskBytes: number;
   readonly maxLayerBytes: number;
 }
@@ -126,7 +122,7 @@ async function longestChainBelow(store: ImageStore, { config }: Image): Promise<
   return { count: 0, path: undefined };
 }
 
-/** False when the chain below is gone meanwhile, or its disk too small for what comes on top. */
+/** False when the chain below is gone meanwhile, or its disk smaller than disks are now. */
 async function buildFrom(
   below: ChainBelow,
   deps: ImageDisksDeps,
@@ -142,7 +138,7 @@ async function buildFrom(
     deps,
     layers.reduce((sum, { size }) => sum + size, 0),
     subject,
-    path,
+    store.blobs.directory,
   );
   await using undo = new AsyncDisposableStack();
   const temporary = () => {
@@ -163,10 +159,10 @@ async function buildFrom(
     };
     const extents = await writePlainLayers(store.blobs, plain, signal);
     const plainBytes = extents.reduce((sum, { length }) => sum + length, 0);
-    const neededBytes = plainBytes * growth + slackBytes;
+    if (plainBytes > deps.diskBytes) throw tooLarge(subject, plainBytes, deps.diskBytes);
     if (below.path === undefined) {
-      await makeExt4(targetPath, roundUp(Math.max(deps.diskBytes, neededBytes)), signal);
-    } else if (!(await copyBelow(below.path, targetPath, neededBytes, signal))) {
+      await makeExt4(targetPath, deps.diskBytes, signal);
+    } else if (!(await copyBelow(below.path, targetPath, deps.diskBytes, signal))) {
       return false;
     }
     if (plainBytes > 0) {
@@ -178,19 +174,13 @@ async function buildFrom(
     return true;
   } catch (cause) {
     signal.throwIfAborted();
-    throw explainDiskFull(cause, path, `to unpack ${subject}`);
+    throw explainDiskFull(cause, store.blobs.directory, `to unpack ${subject}`);
   }
 }
 
-async function copyBelow(
-  from: string,
-  to: string,
-  neededBytes: number,
-  signal: AbortSignal,
-): Promise<boolean> {
+async function copyBelow(from: string, to: string, diskBytes: number, signal: AbortSignal): Promise<boolean> {
   try {
-    const { size, blocks } = await stat(from);
-    if (size - blocks * 512 < neededBytes) return false;
+    if ((await stat(from)).size < diskBytes) return false;
     await copySparse(from, to, signal);
     return true;
   } catch (error) {
@@ -215,13 +205,11 @@ async function checkSpace(
   { freeBytes }: ImageDisksDeps,
   compressedBytes: number,
   subject: string,
-  path: string,
+  directory: string,
 ): Promise<void> {
-  const directory = dirname(path);
   const free = await freeBytes(directory);
   if (free >= 2 * compressedBytes) return;
   throw diskFull(
-    directory,
     `unpacking ${subject} needs at least ${formatSize(2 * compressedBytes)} in ${directory}, where ${formatSize(free)} are free`,
   );
 }
@@ -241,9 +229,12 @@ function tell(
   });
 }
 
-function roundUp(bytes: number): number {
-  const unit = 1024 * 1024;
-  return Math.ceil(bytes / unit) * unit;
+function tooLarge(subject: string, plainBytes: number, diskBytes: number): HrunError {
+  return new HrunError(
+    'DISK_FULL',
+    `${subject} unpacks to ${formatSize(plainBytes)}, but an image's disk has ${formatSize(diskBytes)}`,
+    { hint: 'raise imageDiskSize in the configuration' },
+  );
 }
 
 async function exists(path: string): Promise<boolean> {

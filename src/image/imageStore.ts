@@ -8,7 +8,7 @@ import { Mutex } from '../base/mutex.ts';
 import { printable } from '../base/text.ts';
 import { type ImageConfig, maxConfigBytes, parseImageConfig } from '../oci/imageConfig.ts';
 import { BlobStore } from './blobStore.ts';
-import { chainIdOf, emptyChain } from './chain.ts';
+import { chainIdOf } from './chain.ts';
 import { type ImageRecord, readIndex, writeIndex } from './imageIndex.ts';
 import { shortDigest } from './progress.ts';
 import { canonicalName, parseReference, type Reference } from './reference.ts';
@@ -295,7 +295,7 @@ export class ImageStore {
 async function loadImage(blobs: BlobStore, record: ImageRecord): Promise<Image> {
   const subject = `the config of image ${record.names[0] ?? shortDigest(record.id)}`;
   const config = parseImageConfig(await blobs.read(record.id, maxConfigBytes, subject), subject);
-  const chainId = config.diffIds.length === 0 ? emptyChain : chainIdOf(config.diffIds);
+  const chainId = chainIdOf(config.diffIds);
   const sizeBytes = record.layers.reduce((sum, { size }) => sum + size, record.configSize);
   return { ...record, config, chainId, sizeBytes };
 }

@@ -56,7 +56,7 @@ export async function writePlainLayers(
     }
   } catch (cause) {
     signal.throwIfAborted();
-    throw explainDiskFull(cause, request.path, `to decompress ${request.subject}`);
+    throw explainDiskFull(cause, blobs.directory, `to decompress ${request.subject}`);
   }
   return extents;
 }
@@ -108,7 +108,6 @@ async function checkSpace(
   const neededBytes = plainBytes + reserveBytes;
   if (free >= neededBytes) return;
   throw diskFull(
-    path,
     `unpacking ${subject} needs at least ${formatSize(neededBytes)} more, where ${formatSize(free)} are free`,
   );
 }

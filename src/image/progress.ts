@@ -6,7 +6,7 @@ export interface ImageProgress {
   part(id: string, status: string, amount?: ImageProgressAmount): void;
 }
 
-export interface ImageProgressAmount {
+interface ImageProgressAmount {
   readonly current: number;
   /** Left out while unknown. */
   readonly total?: number;

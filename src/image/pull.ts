@@ -201,7 +201,6 @@ async function checkSpace({ deps, hold, request }: Transfer, blobs: readonly Des
   const free = await deps.freeBytes(deps.directory);
   if (missingBytes <= free) return;
   throw diskFull(
-    deps.directory,
     `${request.reference} needs ${formatSize(missingBytes)} in ${deps.directory}, where ${formatSize(free)} are free`,
   );
 }

@@ -42,7 +42,7 @@ export interface FetchedManifest {
   readonly digest: Digest;
 }
 
-export interface OpenedBlob {
+interface OpenedBlob {
   readonly response: HttpResponse;
   /** Where the body begins: the offset asked for, or 0 from a server without ranges. */
   readonly offset: number;
@@ -214,7 +214,7 @@ export function openRegistry(options: RegistryOptions): Registry {
 }
 
 /** True for `localhost` and loopback addresses, with or without a port. */
-export function isLoopback(host: string): boolean {
+function isLoopback(host: string): boolean {
   const name = new URL(`http://${host}/`).hostname.replace(/^\[(.*)\]$/, '$1');
   return name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
 }

@@ -94,7 +94,7 @@ const configSchema = z.object({
 });
 
 /** How a container of the image starts unless told otherwise (image-spec, config.md, "config"). */
-export interface ImageProcess {
+interface ImageProcess {
   /** `user`, `uid`, `user:group`, …; empty for root. */
   readonly user: string;
   /** `KEY=value`, in the image's order. */
@@ -111,7 +111,7 @@ export interface ImageProcess {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-export interface HistoryEntry {
+interface HistoryEntry {
   readonly created: string | undefined;
   readonly createdBy: string | undefined;
   readonly author: string | undefined;

@@ -1,10 +1,13 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { TestImage } from './images.ts';
 import { startHttp, type TestRegistry } from './registry.ts';
 
 export interface FakeRegistry extends TestRegistry {
   /** `METHOD path range` of every request, in order. */
   readonly requests: readonly string[];
+  /** From now on CONNECT, which is how a proxy is asked for TLS, is noted and refused. */
+  refuseTunnels(): void;
 }
 
 export interface FakeContent {
@@ -26,14 +29,15 @@ export function contentOf(image: TestImage, name = 'team/app:v1'): FakeContent {
 export async function startFakeRegistry(
   content: FakeContent,
   intercept: Intercept = () => false,
+  tls?: { readonly key: Buffer; readonly cert: Buffer },
 ): Promise<FakeRegistry> {
   const requests: string[] = [];
-  const base = await startHttp((request, response) => {
-    const url = request.url ?? '';
+  const listener: RequestListener = (request, response) => {
     requests.push(
-      [request.method, url, request.headers.range].filter((part) => part !== undefined).join(' '),
+      [request.method, request.url, request.headers.range].filter((part) => part !== undefined).join(' '),
     );
     if (intercept(request, response)) return;
+    const url = request.url ?? '';
     const manifest = /^\/v2\/(.+)\/manifests\/(.+)$/.exec(url);
     const blob = /^\/v2\/.+\/blobs\/(.+)$/.exec(url);
     if (url === '/v2/') {
@@ -43,8 +47,15 @@ export async function startFakeRegistry(
     } else {
       sendBlob(content.blobs.get(`${blob?.[1]}`), request.headers.range, response);
     }
-  });
-  return { ...base, requests };
+  };
+  const base = await startHttp(listener, tls);
+  const refuseTunnels = () => {
+    base.server.on('connect', (request: IncomingMessage, socket: Socket) => {
+      requests.push(`CONNECT ${request.url}`);
+      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+    });
+  };
+  return { ...base, requests, refuseTunnels };
 }
 
 function sendManifest(content: FakeContent, path: string, selector: string, response: ServerResponse): void {

@@ -53,7 +53,7 @@ export async function tarOfDirectory(directory: string): Promise<Buffer> {
   return stdout;
 }
 
-export interface TestLayer {
+interface TestLayer {
   readonly tar: Uint8Array;
   readonly compression?: 'none' | 'gzip' | 'zstd';
 }
@@ -154,7 +154,7 @@ export async function writeLayout(directory: string, files: ReadonlyMap<string, 
   for (const [path, bytes] of files) await writeFile(join(directory, path), bytes);
 }
 
-/** Pushes one image of a layout (by its ref name, or the only one) to a test registry. */
+/** Pushes one image of a layout (by its ref name, or the only one) to a test registry: as it is, or converted to `format`. */
 export async function pushLayout(
   directory: string,
   name: string | undefined,
@@ -168,7 +168,7 @@ export async function pushLayout(
     '--insecure-policy',
     '--dest-tls-verify=false',
     ...(all ? ['--all'] : []),
-    ...(format === undefined ? [] : ['--format', format]),
+    ...(format === undefined ? ['--preserve-digests'] : ['--format', format]),
     ...(credentials === undefined ? [] : ['--dest-creds', credentials]),
     name === undefined ? `oci:${directory}` : `oci:${directory}:${name}`,
     `docker://${destination}`,

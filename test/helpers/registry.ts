@@ -2,6 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import {
   type AddressInfo,
   connect,
@@ -52,13 +53,20 @@ export async function startRegistry(
   return { address: `127.0.0.1:${port}`, port, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-/** A server of plain HTTP on loopback that answers as `listener` says. */
-export async function startHttp(listener: RequestListener): Promise<TestRegistry> {
-  const server = createServer(listener);
-  return await listenOnLoopback(server, () => server.closeAllConnections());
+export interface TestServer extends TestRegistry {
+  readonly server: Server;
 }
 
-export interface BreakingProxy extends TestRegistry {
+/** A server on loopback, of plain HTTP unless it has a certificate, that answers as `listener` says. */
+export async function startHttp(
+  listener: RequestListener,
+  tls?: { readonly key: Buffer; readonly cert: Buffer },
+): Promise<TestServer> {
+  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
+  return { server, ...(await listenOnLoopback(server, () => server.closeAllConnections())) };
+}
+
+interface BreakingProxy extends TestRegistry {
   /** Connections so far. */
   readonly connections: number;
 }
@@ -120,17 +128,18 @@ async function listenOnLoopback(server: Server, cut: () => void): Promise<TestRe
   };
 }
 
+/** The log is read to its end: a registry that cannot write it dies of SIGPIPE. */
 async function listeningPort(child: ChildProcess): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
   let log = '';
-  for await (const chunk of child.stderr ?? []) {
-    log += chunk;
+  child.stderr?.on('data', (chunk: Buffer) => {
+    if (log.length < 65_536) log += chunk.toString();
     const port = /listening on \S*?:(\d+)/.exec(log)?.[1];
-    if (port !== undefined) {
-      child.stderr?.resume();
-      return Number(port);
-    }
-  }
-  throw new Error(`docker-registry ended: ${log}`);
+    if (port !== undefined) resolve(Number(port));
+  });
+  child.once('error', reject);
+  child.once('exit', () => reject(new Error(`docker-registry ended: ${log}`)));
+  return await promise;
 }
 
 async function end(child: ChildProcess): Promise<void> {

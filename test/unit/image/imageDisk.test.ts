@@ -87,7 +87,7 @@ describe('the disk of an image', () => {
     expect(names.filter((name) => name !== undefined)).to.deep.equal(['.', '..']);
     await run('/usr/sbin/e2fsck', ['-fn', disk.path]);
     const { blocks, size, mode } = await stat(disk.path);
-    expect(size).to.be.greaterThan(500_000_000);
+    expect(size).to.equal(64 * 1024 * 1024);
     expect(blocks * 512).to.be.lessThan(2_000_000);
     expect(mode & 0o777).to.equal(0o600);
   });
@@ -119,7 +119,7 @@ describe('the disk of an image', () => {
   });
 
   it('starts from the longest chain that is there', async () => {
-    await using b = await bench({ diskBytes: 2 * 1024 ** 3 });
+    await using b = await bench();
     const lower = await store(b.images, { layers: [{ tar: base }] });
     const upper = await store(b.images, { layers: [{ tar: base }, { tar: top }] });
     const marking = recordingUnpacker(async ({ targetPath }) => {
@@ -133,8 +133,8 @@ describe('the disk of an image', () => {
     expect(stdout).to.include('marked');
   });
 
-  it('starts anew when the chain that is there has too little room', async () => {
-    await using b = await bench({ diskBytes: 1024 ** 3 });
+  it('starts anew when the disk that is there is smaller than disks are now', async () => {
+    await using b = await bench();
     const lower = await store(b.images, { layers: [{ tar: base }] });
     const upper = await store(b.images, { layers: [{ tar: base }, { tar: top }] });
     await writeFile(b.images.store.diskPathOf(lower.chainId), 'a tiny disk');
@@ -252,6 +252,16 @@ describe('the disk of an image', () => {
     expect(await b.disks()).to.deep.equal([]);
     free = 2 ** 40;
     await ensure();
+  });
+
+  it('is not made of more than it can hold', async () => {
+    await using b = await bench({ diskBytes: 10_000_000 });
+    const image = await store(b.images, { layers: [{ tar: Buffer.alloc(20_000_000) }] });
+    const unpacker = recordingUnpacker();
+    expect(await failure(b.images.disks.ensure(image, { unpacker, progress: noProgress }, never))).to.match(
+      /^DISK_FULL: .* unpacks to 20MB, but an image's disk has 10MB$/,
+    );
+    expect(await b.disks()).to.deep.equal([]);
   });
 
   it('says that the disk is full when it is', async () => {

@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { HrunError } from '../../../src/base/errors.ts';
 import type { Images } from '../../../src/image/images.ts';
@@ -16,6 +18,7 @@ import { startHttp } from '../../helpers/registry.ts';
 import { temporaryDirectory } from '../../helpers/tempDir.ts';
 import { filesOf, never, openTestImages } from '../../helpers/testImages.ts';
 
+const run = promisify(execFile);
 const noise = randomBytes(300_000);
 const image = buildImage({
   layers: [
@@ -499,6 +502,72 @@ describe('a registry that wants to know who asks', () => {
       });
       expect(await b.failure(), header).to.include('REGISTRY_PROTOCOL');
     }
+  });
+});
+
+describe('the way to a registry', () => {
+  it('is TLS when a registry on loopback speaks it, whatever its certificate', async () => {
+    await using directory = await temporaryDirectory();
+    const [key, cert] = ['key.pem', 'cert.pem'].map((name) => join(directory.path, name));
+    const subject = [
+      '-subj',
+      '/CN=localhost',
+      '-days',
+      '1',
+      '-nodes',
+      '-keyout',
+      key ?? '',
+      '-out',
+      cert ?? '',
+    ];
+    await run('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      ...subject,
+    ]);
+    const tls = { key: await readFile(key ?? ''), cert: await readFile(cert ?? '') };
+    await using registry = await startFakeRegistry(contentOf(image), undefined, tls);
+    await using b = await bench(image);
+    await b.pull({ reference: `${registry.address}/team/app:v1` });
+    expect(registry.requests).to.include('GET /v2/team/app/manifests/v1');
+  });
+
+  it('leads through the proxies that the caller uses', async () => {
+    const asked: string[] = [];
+    await using proxy = await startFakeRegistry(contentOf(image), (request) => {
+      asked.push(`${request.url}`);
+      request.url = new URL(`${request.url}`).pathname;
+      return false;
+    });
+    await using b = await bench(image);
+    const environment = new Map([
+      ['http_proxy', `http://${proxy.address}`],
+      ['UNRELATED', 'x'],
+    ]);
+    await b.pull({ reference: 'registry.invalid:5000/team/app:v1', insecure: true, environment });
+    expect(asked[0]).to.equal('http://registry.invalid:5000/v2/team/app/manifests/v1');
+    const none = new Map([...environment, ['no_proxy', 'registry.invalid']]);
+    expect(
+      await b.failure({ reference: 'registry.invalid:5000/team/app:v1', insecure: true, environment: none }),
+    ).to.include('REGISTRY_UNREACHABLE');
+    const https = new Map([['HTTPS_PROXY', `http://${proxy.address}`]]);
+    proxy.refuseTunnels();
+    expect(await b.failure({ reference: 'registry.invalid/team/app:v1', environment: https })).to.include(
+      'REGISTRY_UNREACHABLE: registry registry.invalid cannot be reached',
+    );
+    expect(proxy.requests.at(-1)).to.equal('CONNECT registry.invalid:443');
+  });
+
+  it('is never plain http to a host elsewhere', async () => {
+    await using proxy = await startFakeRegistry(contentOf(image));
+    await using b = await bench(image);
+    const environment = new Map([['http_proxy', `http://${proxy.address}`]]);
+    await b.failure({ reference: 'registry.invalid:5000/team/app:v1', environment });
+    expect(proxy.requests).to.deep.equal([]);
   });
 });
 
