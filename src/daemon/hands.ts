@@ -20,6 +20,8 @@ const Opened = z.object({
   isDirectory: z.boolean(),
 });
 const Packed = z.object({ bytes: z.int().nonnegative() });
+const Unpacked = z.object({ skippedDevices: z.int().nonnegative() });
+const Refusal = z.object({ message: z.string().optional() });
 const Started = z.object({ pid: z.int().positive() });
 const Stat = z.object({
   size: z.number(),
@@ -68,7 +70,7 @@ export class Hands {
     signal: AbortSignal,
   ): Promise<{ result: Result; bytes: Buffer }> {
     const { errno, result, bytes } = await abortable(this.#start(call), signal);
-    if (errno !== 0) throw handFailed(call, errno);
+    if (errno !== 0) throw handFailed(call, errno, Refusal.safeParse(result).data?.message);
     const parsed = call.result.safeParse(result);
     if (!parsed.success) throw protocolError(`an answer to "${call.op}" that is not understood`);
     return { result: parsed.data, bytes };
@@ -141,7 +143,8 @@ export function callerFiles(hands: Hands, stdin: InputChannel, cwd: string): Cal
       return (await hands.call(call, signal)).result;
     },
     async unpack(request, signal) {
-      await hands.call({ op: 'unpack', subject: request.directory, request, result: Nothing }, signal);
+      const call = { op: 'unpack', subject: request.directory, request, result: Unpacked };
+      return (await hands.call(call, signal)).result;
     },
     async standIn(request, signal) {
       const call = { op: 'standIn', subject: 'the stand-in', request, result: Started };
@@ -219,9 +222,10 @@ async function openWriter(
   };
 }
 
-function handFailed({ op, subject }: HandCall<unknown>, errno: number): HrunError {
+function handFailed({ op, subject }: HandCall<unknown>, errno: number, message?: string): HrunError {
   const known = Object.values(constants.errno).includes(errno);
-  const text = known ? getSystemErrorMessage(-errno) : `errno ${errno}`;
+  const plain = known ? getSystemErrorMessage(-errno) : `errno ${errno}`;
+  const text = message === undefined ? plain : printable(message, 2000);
   const cause = Object.assign(new Error(`${op}: ${text}`), {
     code: known ? getSystemErrorName(-errno) : 'UNKNOWN',
   });

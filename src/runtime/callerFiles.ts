@@ -17,8 +17,10 @@ export interface CallerFiles {
    * Writes a tar of `path`, its entries named `name/…`, to a file of the daemon that exists; answers its length.
    */
   pack(request: PackRequest, signal: AbortSignal): Promise<{ readonly bytes: number }>;
-  /** Extracts a tar that the daemon holds below a directory of the caller, following no links. */
-  unpack(request: UnpackRequest, signal: AbortSignal): Promise<void>;
+  /**
+   * Extracts a tar that the daemon holds below a directory of the caller, following no links. Devices are left out.
+   */
+  unpack(request: UnpackRequest, signal: AbortSignal): Promise<{ readonly skippedDevices: number }>;
   /** Starts a stand-in in the caller's namespaces. */
   standIn(request: StandInRequest, signal: AbortSignal): Promise<{ readonly pid: number }>;
 }
@@ -57,6 +59,8 @@ export interface PackRequest {
   readonly path: string;
   readonly followLink: boolean;
   readonly name: string;
+  /** Keep owners (`cp -a`); otherwise everything belongs to root. */
+  readonly archive?: boolean;
   readonly outputPath: string;
 }
 
@@ -64,7 +68,10 @@ export interface UnpackRequest {
   readonly inputPath: string;
   readonly length: number;
   readonly directory: string;
+  /** What the top entry is called; `.` puts what is below it right into the directory. */
   readonly name: string;
+  /** Keep owners and set-id bits (`cp -a`); otherwise everything belongs to the caller. */
+  readonly archive?: boolean;
 }
 
 export interface StandInRequest {

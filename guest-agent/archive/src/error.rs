@@ -32,6 +32,11 @@ impl ArchiveError {
         self.reason
     }
 
+    /// The error number of the system call that failed, if one did.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.as_ref().and_then(std::io::Error::raw_os_error)
+    }
+
     pub(crate) fn new(reason: ArchiveFailure, message: impl Into<String>) -> Self {
         Self {
             reason,

@@ -1,6 +1,7 @@
 //! The front door as the daemon's hands: only here do the caller's paths mean what the caller means. Each request is
 //! served by a thread of its own, so that opening a FIFO or reading from one holds up nothing else.
 
+mod copy;
 mod files;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,7 +23,21 @@ const THREADS: usize = 16;
 const WAITING: usize = 256;
 
 /// What a hand brings: JSON and, for `read`, bytes.
-pub type Brought = Result<(Value, Vec<u8>), Errno>;
+type Brought = Result<(Value, Vec<u8>), Refusal>;
+
+/// Why a hand brings nothing.
+struct Refusal {
+    errno: Errno,
+    /// What the errno alone does not say; may be empty.
+    message: String,
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        let message = String::new();
+        Refusal { errno, message }
+    }
+}
 
 pub struct Hands {
     state: Mutex<State>,
@@ -64,7 +79,7 @@ impl Hands {
         let generation = state.generation;
         if state.waiting.len() == WAITING {
             drop(state);
-            return answer(link, link.generation(), id, Err(Errno::EBUSY));
+            return answer(link, link.generation(), id, Err(Errno::EBUSY.into()));
         }
         state.waiting.push_back(Job {
             id,
@@ -127,17 +142,19 @@ impl Hands {
         let request = &job.request;
         let nothing = |()| (json!({}), Vec::new());
         match text(request, "op")? {
-            "open" => self.open(job).map(|result| (result, Vec::new())),
+            "open" => Ok((self.open(job)?, Vec::new())),
             "read" => Ok((json!({}), files::read(&*self.file(job)?, request)?)),
-            "write" => files::write(&*self.file(job)?, &job.bytes).map(nothing),
-            "close" => self.close(job).map(nothing),
-            "rename" => files::rename(text(request, "from")?, text(request, "to")?).map(nothing),
-            "unlink" => files::unlink(text(request, "path")?).map(nothing),
+            "write" => Ok(nothing(files::write(&*self.file(job)?, &job.bytes)?)),
+            "close" => Ok(nothing(self.close(job)?)),
+            "rename" => Ok(nothing(files::rename(text(request, "from")?, text(request, "to")?)?)),
+            "unlink" => Ok(nothing(files::unlink(text(request, "path")?)?)),
             "stat" => Ok((
                 files::stat(text(request, "path")?, flag(request, "follow"))?,
                 Vec::new(),
             )),
-            _ => Err(Errno::ENOSYS),
+            "pack" => Ok((copy::pack(request)?, Vec::new())),
+            "unpack" => Ok((copy::unpack(request)?, Vec::new())),
+            _ => Err(Errno::ENOSYS.into()),
         }
     }
 
@@ -181,7 +198,8 @@ impl Hands {
 fn answer(link: &Link, generation: u64, id: u32, brought: Brought) {
     let (errno, result, bytes) = match brought {
         Ok((result, bytes)) => (0, result, bytes),
-        Err(errno) => (errno as u32, json!({}), Vec::new()),
+        Err(Refusal { errno, message }) if message.is_empty() => (errno as u32, json!({}), Vec::new()),
+        Err(Refusal { errno, message }) => (errno as u32, json!({ "message": message }), Vec::new()),
     };
     let json = result.to_string();
     let head = [id.to_le_bytes(), errno.to_le_bytes(), (json.len() as u32).to_le_bytes()].concat();

@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 
 use crate::support::{Connection, Daemon, Front, Place, written};
 
-struct Lent {
+pub struct Lent {
     connection: Connection,
     front: Front,
-    place: Place,
+    pub place: Place,
     last: u32,
 }
 
-struct Done {
+pub struct Done {
     id: u32,
-    errno: Errno,
-    result: Value,
+    pub errno: Errno,
+    pub result: Value,
     bytes: Vec<u8>,
 }
 
 impl Lent {
-    fn new() -> Lent {
+    pub fn new() -> Lent {
         let place = Place::new();
         let daemon = Daemon::listen(&place);
         let front = Front::spawn(place.command(["run"]).current_dir(place.path()));
@@ -58,7 +58,7 @@ impl Lent {
         }
     }
 
-    fn call(&mut self, request: Value, bytes: &[u8]) -> Done {
+    pub fn call(&mut self, request: Value, bytes: &[u8]) -> Done {
         let id = self.ask(request, bytes);
         let done = self.done();
         assert_eq!(done.id, id);
@@ -74,13 +74,13 @@ impl Lent {
         done.result["handle"].clone()
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.connection.exit(0);
         assert_eq!(self.front.finish().0, Some(0));
     }
 }
 
-const FINE: Errno = Errno::UnknownErrno;
+pub const FINE: Errno = Errno::UnknownErrno;
 
 #[test]
 fn writes_reads_renames_and_removes_files_of_the_caller() {

@@ -1,5 +1,6 @@
 //! The built binary against a fake daemon over a real socket, and against a real keeper.
 
+mod copy;
 mod hands;
 mod handshake;
 mod keeper;
