@@ -42,10 +42,11 @@ enum Attempt {
 /// Sends `first` (HELLO or RESUME) until a daemon accepts it; starts the keeper if there is none. Without a time-out it
 /// tries for ever, and only a refusal ends it.
 pub fn open(paths: &Paths, first: &[u8], timeout: Option<Duration>) -> Result<Connection, Failure> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let begun = Instant::now();
+    let deadline = timeout.map(|timeout| begun + timeout);
     let mut pause = FIRST_PAUSE;
     loop {
-        match attempt(paths, first, deadline)? {
+        match attempt(paths, first, begun, deadline)? {
             Attempt::Accepted(connection) => return Ok(connection),
             Attempt::Lost => {}
             Attempt::Nobody => match keeper::start(paths) {
@@ -56,19 +57,18 @@ pub fn open(paths: &Paths, first: &[u8], timeout: Option<Duration>) -> Result<Co
             },
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(silent(paths, None, timeout.unwrap_or_default()));
+            return Err(silent(paths, None, begun));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn attempt(paths: &Paths, first: &[u8], deadline: Option<Instant>) -> Result<Attempt, Failure> {
-    let started = Instant::now();
+fn attempt(paths: &Paths, first: &[u8], begun: Instant, deadline: Option<Instant>) -> Result<Attempt, Failure> {
     let mut stream = match dial(&paths.socket(), deadline.map(remaining)) {
         Ok(stream) => stream,
         Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Ok(Attempt::Nobody),
-        Err(Errno::EAGAIN) => return Err(silent(paths, None, started.elapsed())),
+        Err(Errno::EAGAIN) => return Err(silent(paths, None, begun)),
         Err(error) => return Err(error).doing(|| format!("cannot connect to {}", paths.socket().display())),
     };
     let peer = getsockopt(&stream, sockopt::PeerCredentials).doing(|| "cannot tell who listens".into())?;
@@ -83,7 +83,7 @@ fn attempt(paths: &Paths, first: &[u8], deadline: Option<Instant>) -> Result<Att
     }
     if let Err(error) = stream.write_all(first) {
         return match error.kind() {
-            io::ErrorKind::WouldBlock => Err(silent(paths, Some(peer.pid()), started.elapsed())),
+            io::ErrorKind::WouldBlock => Err(silent(paths, Some(peer.pid()), begun)),
             _ => Ok(Attempt::Lost),
         };
     }
@@ -125,7 +125,7 @@ fn attempt(paths: &Paths, first: &[u8], deadline: Option<Instant>) -> Result<Att
                     )));
                 }
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    return Err(silent(paths, Some(peer.pid()), started.elapsed()));
+                    return Err(silent(paths, Some(peer.pid()), begun));
                 }
             }
             Ok(Some(_)) => return Err(foreign(paths, peer.pid())),
@@ -153,9 +153,9 @@ fn dial(path: &Path, timeout: Option<Duration>) -> Result<UnixStream, Errno> {
     Ok(UnixStream::from(fd))
 }
 
-fn silent(paths: &Paths, listener: Option<i32>, waited: Duration) -> Failure {
+fn silent(paths: &Paths, listener: Option<i32>, begun: Instant) -> Failure {
     let log = paths.log();
-    let seconds = waited.as_secs_f64();
+    let seconds = begun.elapsed().as_secs_f64();
     match (Status::read(paths), listener) {
         (Some(Status { daemon: Some(pid), .. }), _) => Failure::own(format!(
             "hrund (pid {pid}) does not answer: nothing came within {seconds:.1} s; its log is {}, and after kill -9 {pid} its keeper starts another",

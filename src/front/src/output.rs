@@ -23,6 +23,8 @@ struct State {
     chunks: VecDeque<Vec<u8>>,
     received: u64,
     written: u64,
+    /// Written, and the daemon has been told so.
+    told: u64,
     gone: bool,
     started: bool,
 }
@@ -53,6 +55,7 @@ impl Output {
         state.received += new.len() as u64;
         if state.gone {
             state.written = state.received;
+            state.told = state.received;
             return Ok(());
         }
         state.chunks.push_back(new.to_vec());
@@ -76,12 +79,12 @@ impl Output {
         }
     }
 
-    /// Returns when everything received is written.
+    /// Returns when everything received is written, and no word about it can come after EXIT_ACK.
     pub fn flush(&self) {
         let state = self.state.lock().unwrap();
         drop(
             self.changed
-                .wait_while(state, |state| state.written < state.received)
+                .wait_while(state, |state| state.told < state.received)
                 .unwrap(),
         );
     }
@@ -100,22 +103,28 @@ impl Output {
             if result.is_err() {
                 // A closed pipe, a terminal that hung up, a full disk: nobody will ever read the rest.
                 state.gone = true;
-                state.started = false;
                 state.chunks = VecDeque::new();
                 state.written = state.received;
-                self.changed.notify_all();
                 drop(state);
-                return link.send(kind::OUTPUT_GONE, &[&[self.stream]]);
+                link.send(kind::OUTPUT_GONE, &[&[self.stream]]);
+                return self.tell_flush(None);
             }
             state.written += chunk.len() as u64;
             unsaid += chunk.len();
             let (written, idle) = (state.written, state.chunks.is_empty());
-            self.changed.notify_all();
             drop(state);
             if idle || unsaid >= CHUNK {
                 unsaid = 0;
                 link.send(kind::WRITTEN, &[&[self.stream], &written.to_le_bytes()]);
+                self.tell_flush(Some(written));
             }
         }
+    }
+
+    /// The daemon knows that everything up to `told` is written; `None`: that nothing will be any more.
+    fn tell_flush(&self, told: Option<u64>) {
+        let mut state = self.state.lock().unwrap();
+        state.told = told.unwrap_or(state.received);
+        self.changed.notify_all();
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 
@@ -27,6 +28,8 @@ pub struct Log {
 impl Log {
     pub fn open(path: PathBuf) -> Result<Log, Failure> {
         let (read, write) = io::pipe().doing(|| "cannot make a pipe".into())?;
+        // Node does not wait for a full pipe when it exits: room for its last words, where the system gives it.
+        let _ = fcntl(&write, FcntlArg::F_SETPIPE_SZ(LIMIT as i32));
         let file = append_to(&path).doing(|| format!("cannot write {}", path.display()))?;
         let size = file.metadata().map_or(0, |found| found.len());
         Ok(Log {
