@@ -15,6 +15,8 @@ export interface VmWiring {
 /** Names of what is asked for over QMP later. */
 export const consoleChardev = 'console';
 export const scsiBus = 'scsi0.0';
+/** With less the kernel has no room for its initramfs, and hangs or resets without a word. */
+const minMemoryMiB = 48;
 export const consoleBytes = 64 * 1024;
 /** The guest finds its end of the agent's channel by this name. */
 export const agentPortName = 'hrun.agent';
@@ -44,13 +46,24 @@ export function qemuArguments(request: VmRequest, wiring: VmWiring): string[] {
   ];
 }
 
-/**
- * What differs between accelerators. Under TCG a guest needs PIT and PIC to calibrate its timers, and waits a second
- * for a clock chip that is not there. The translation cache is bounded, which else grows to 1 GiB beside the guest.
- */
-const profiles: Readonly<Record<Accelerator, { machine: string; accelerator: string; cpu: string }>> = {
-  kvm: { machine: 'pit=off,pic=off,rtc=off', accelerator: 'kvm', cpu: 'host' },
-  tcg: { machine: 'pit=on,pic=on,rtc=on', accelerator: 'tcg,tb-size=128', cpu: 'max' },
+interface Profile {
+  readonly machine: string;
+  readonly accelerator: string;
+  readonly cpu: string;
+  /** See kernel-configs/README.md. */
+  readonly kernel: readonly string[];
+}
+
+const profiles: Readonly<Record<Accelerator, Profile>> = {
+  kvm: { machine: 'pit=off,pic=off,rtc=off', accelerator: 'kvm', cpu: 'host', kernel: [] },
+  tcg: {
+    // the guest calibrates by PIT and PIC, and would wait a second for a clock chip that is not there
+    machine: 'pit=on,pic=on,rtc=on',
+    // in MiB, against 1 GiB by default, which would come on top of the guest's memory
+    accelerator: 'tcg,tb-size=128',
+    cpu: 'max',
+    kernel: ['no_timer_check', 'noreplace-smp', 'lapic_timer_khz=1000000', 'mitigations=off'],
+  },
 };
 
 function machineArguments({ shape, share }: VmRequest): string[] {
@@ -60,7 +73,7 @@ function machineArguments({ shape, share }: VmRequest): string[] {
     ...['-M', share === undefined ? machine : `${machine},memory-backend=ram`],
     ...['-accel', profile.accelerator, '-cpu', profile.cpu],
     ...['-smp', String(checkCount('vcpus', shape.vcpus))],
-    ...['-m', `${checkCount('memoryMiB', shape.memoryMiB)}M`],
+    ...['-m', `${checkMemory(shape.memoryMiB)}M`],
     // the share server maps the guest's memory
     ...(share === undefined ? [] : object('memory-backend-memfd', 'ram', sharedMemory(shape))),
     // virtiofsd and vhost devices know only the modern register layout
@@ -94,7 +107,8 @@ function agentChannel({ agentFd, vsockCid }: VmWiring): string[] {
   if (vsockCid !== undefined) return device('vhost-vsock-device', 'agent0', { 'guest-cid': vsockCid });
   return [
     ...['-chardev', `socket,id=agent,fd=${agentFd},server=on,wait=off`],
-    ...device('virtio-serial-device', 'serial0', {}),
+    // port 0 is kept for a console; each port costs the guest two queues
+    ...device('virtio-serial-device', 'serial0', { max_ports: 2 }),
     ...device('virtserialport', 'agent0', { bus: 'serial0.0', chardev: 'agent', name: agentPortName }),
   ];
 }
@@ -142,11 +156,24 @@ function kernelCommandLine(shape: VmShape, { tscKhz }: VmWiring): string {
       );
     }
   }
-  const parameters = ['console=ttyS0', 'quiet', 'panic=-1', 'reboot=t'];
+  const parameters = [
+    'console=ttyS0',
+    'quiet',
+    'panic=-1',
+    'reboot=t',
+    ...profiles[shape.accelerator].kernel,
+  ];
   // under TCG the guest's counter is the host's, which it cannot measure: it would fall back to 10 ms ticks
   if (shape.accelerator === 'tcg' && tscKhz !== undefined) parameters.push(`tsc_early_khz=${tscKhz}`);
   if (shape.transport === 'vsock') parameters.push('hrun.transport=vsock');
   return [...parameters, ...shape.kernelParameters].join(' ');
+}
+
+function checkMemory(memoryMiB: number): number {
+  if (checkCount('memoryMiB', memoryMiB) >= minMemoryMiB) return memoryMiB;
+  throw new HrunError('INVALID_ARGUMENT', `a microVM of ${memoryMiB} MiB is too small to boot`, {
+    hint: `give it at least ${minMemoryMiB} MiB`,
+  });
 }
 
 function checkCount(name: string, value: number): number {

@@ -82,8 +82,8 @@ describe('the command line of QEMU', () => {
 
   it('passes paths of disks whole, whatever they are called', () => {
     fc.assert(
-      fc.property(fc.string({ minLength: 1, unit: 'binary' }), (name) => {
-        const disk = { ...scratch, path: `/disks/${name}` };
+      fc.property(fc.string(), (text) => {
+        const disk = { ...scratch, path: `/disks/,"'\\ file:ä\n${text}` };
         const node = JSON.parse(valuesOf(build({ scratchDisk: disk }), '-blockdev')[0] ?? '');
         expect(node.file.filename).to.equal(disk.path);
         expect(node['node-name']).to.equal('scratch');
@@ -117,7 +117,8 @@ describe('the command line of QEMU', () => {
       expect(() => build({ shape: bad }), JSON.stringify(parameter)).to.throw('kernel parameter');
     }
     expect(() => build({ shape: { ...shape, vcpus: 0 } })).to.throw('vcpus');
-    expect(() => build({ shape: { ...shape, memoryMiB: 1.5 } })).to.throw('memoryMiB');
+    expect(() => build({ shape: { ...shape, memoryMiB: 64.5 } })).to.throw('memoryMiB');
+    expect(() => build({ shape: { ...shape, memoryMiB: 16 } })).to.throw('too small');
   });
 
   it('keeps the timers a TCG guest needs, and tells it the frequency it cannot measure', () => {
