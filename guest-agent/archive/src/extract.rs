@@ -52,7 +52,8 @@ pub struct HostRules<'a> {
     /// The first entry is called this, with everything below it, and nothing may lie beside it. `.` puts what is
     /// below it right into the directory.
     pub name: &'a [u8],
-    /// Take owners, set-id bits and capabilities over (`cp -a`). Otherwise everything belongs to the caller.
+    /// Take owners, set-id bits and capabilities over (`cp -a`), as far as the caller is root. Otherwise everything
+    /// belongs to the caller.
     pub owners: bool,
 }
 
@@ -71,12 +72,14 @@ pub fn extract_untrusted(
             format!("{} is not the name of a file", show(name)),
         ));
     }
-    let (mode_mask, xattrs) = match rules.owners {
+    // As cp -a and tar do: who cannot give files away does not make set-id programs of his own out of them.
+    let owners = rules.owners && rustix::process::geteuid().is_root();
+    let (mode_mask, xattrs) = match owners {
         true => (0o7777, Xattrs::UserAndCapability),
         false => (0o1777, Xattrs::User),
     };
     let placing = Rules {
-        owners: rules.owners,
+        owners,
         mode_mask,
         devices: false,
         xattrs,

@@ -10,7 +10,8 @@
 //!
 //! `root` is a descriptor of a directory (`O_PATH` is enough). Every path is walked below it with
 //! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`: links lead where they would inside a container, never out
-//! of it. `/proc` must be mounted where the caller runs.
+//! of it. `/proc` of the calling process must be
+//! mounted and not be one that a container could replace.
 
 mod error;
 mod extract;

@@ -94,7 +94,13 @@ pub(crate) fn corrupt(text: &str) -> ArchiveError {
 }
 
 pub(crate) fn making(what: &str) -> impl Fn(Errno) -> ArchiveError {
-    move |error| ArchiveError::system(format!("making {what}"), error)
+    move |error| {
+        let failed = ArchiveError::system(format!("making {what}"), error);
+        match error {
+            Errno::NAMETOOLONG => failed.because(ArchiveFailure::CorruptArchive),
+            _ => failed,
+        }
+    }
 }
 
 pub(crate) fn describing(error: Errno) -> ArchiveError {

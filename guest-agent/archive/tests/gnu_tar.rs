@@ -5,11 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Scratch, Seen, look, run};
+use common::{Fields, Scratch, Seen, Tar, look, names, run};
 use hrun_archive::pack_path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
@@ -220,4 +220,68 @@ fn names_are_bytes_and_not_text() {
     pack_path(&scratch.directory(""), Path::new("source"), false, &mut archive).unwrap();
     scratch.extract("root", "/", &archive).unwrap();
     assert_eq!(fs::read(scratch.path("root/source").join(name)).unwrap(), b"x");
+}
+
+#[test]
+fn sparse_files_of_all_generations_have_their_holes() {
+    let old = {
+        let mut tar = Tar::new().add(
+            &Fields {
+                name: b"old",
+                kind: b'S',
+                ..Fields::default()
+            },
+            b"headtail",
+        );
+        let block = &mut tar.0[..512];
+        block[386..398].copy_from_slice(b"00000000000\0");
+        block[398..410].copy_from_slice(b"00000000004\0");
+        block[410..422].copy_from_slice(b"00000100000\0");
+        block[422..434].copy_from_slice(b"00000000004\0");
+        block[483..495].copy_from_slice(b"00004000000\0");
+        common::seal(block);
+        tar
+    };
+    let mut map = b"2\n0\n4\n32768\n4\n".to_vec();
+    map.resize(512, 0);
+    let layer = old
+        .pax(&[
+            (b"GNU.sparse.size", b"1048576"),
+            (b"GNU.sparse.numblocks", b"2"),
+            (b"GNU.sparse.offset", b"0"),
+            (b"GNU.sparse.numbytes", b"4"),
+            (b"GNU.sparse.offset", b"32768"),
+            (b"GNU.sparse.numbytes", b"4"),
+        ])
+        .file("first", b"headtail")
+        .pax(&[
+            (b"GNU.sparse.size", b"1048576"),
+            (b"GNU.sparse.name", b"second"),
+            (b"GNU.sparse.map", b"0,4,32768,4"),
+        ])
+        .file("GNUSparseFile.0/second", b"headtail")
+        .pax(&[
+            (b"GNU.sparse.major", b"1"),
+            (b"GNU.sparse.minor", b"0"),
+            (b"GNU.sparse.name", b"third"),
+            (b"GNU.sparse.realsize", b"1048576"),
+        ])
+        .file("GNUSparseFile.0/third", &[map.as_slice(), b"headtail"].concat())
+        .file("after", b"x")
+        .end();
+    let scratch = Scratch::new();
+    scratch.unpack("root", &[layer]).unwrap();
+    assert_eq!(
+        names(&scratch.path("root")),
+        ["after", "first", "old", "second", "third"]
+    );
+    for name in ["old", "first", "second", "third"] {
+        let path = scratch.path("root").join(name);
+        let content = fs::read(&path).unwrap();
+        assert_eq!(content.len(), 1 << 20, "{name}");
+        assert_eq!(&content[..4], b"head", "{name}");
+        assert_eq!(&content[32768..32772], b"tail", "{name}");
+        assert!(content[4..32768].iter().all(|&byte| byte == 0), "{name}");
+        assert!(fs::metadata(&path).unwrap().blocks() < 100, "{name} has no holes");
+    }
 }
