@@ -90,14 +90,14 @@ fn poll_output(
                 Err(_) => return Poll::Ready(()),
             }
         };
-        scratch.clear();
-        scratch.reserve_exact(room.min(super::output::CHUNK));
-        let spare = rustix::buffer::spare_capacity(scratch);
-        match rustix::io::read(source.get_ref(), spare) {
+        scratch.resize(super::output::CHUNK, 0);
+        // Never more than there is room for: what was read cannot be put back.
+        let wanted = room.min(super::output::CHUNK);
+        match rustix::io::read(source.get_ref(), &mut scratch[..wanted]) {
             Ok(0) => return Poll::Ready(()),
-            Ok(_) => {
+            Ok(count) => {
                 let mut state = process.lock();
-                which.of(&mut state).0.push(&scratch[..scratch.len().min(room)]);
+                which.of(&mut state).0.push(&scratch[..count]);
                 state.wake_attached();
             }
             Err(Errno::AGAIN) => match guard {
