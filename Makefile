@@ -8,6 +8,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 MOCHA := node node_modules/mocha/bin/mocha.js
 TSC := node node_modules/tsc7/bin/tsc
 CRATES := guest-agent/archive guest-agent src/front
+RUST_TARGET := x86_64-unknown-linux-gnu
 sources = $(shell find $(1) -type f -not -path '*/target/*' -not -path '*/generated/*' 2>/dev/null)
 
 FRONT := dist/hrun
@@ -47,7 +48,7 @@ agent: $(INITRAMFS) ## the guest's initramfs: the agent and nothing else
 $(INITRAMFS): $(call sources,guest-agent images/initramfs) | tools
 	mkdir -p $(@D)
 	cargo build --release --locked --manifest-path guest-agent/Cargo.toml
-	images/initramfs guest-agent/target/release/hrun-agent $@
+	images/initramfs guest-agent/target/$(RUST_TARGET)/release/hrun-agent $@
 
 $(FRONT): $(call sources,src/front guest-agent/archive) | tools
 	mkdir -p $(@D)
