@@ -46,6 +46,7 @@ async fn serve(agent: Arc<Agent>, options: Options) -> Result<Infallible> {
             let arrivals = Arrivals::default();
             let link = tokio::spawn(Link::new(port, arrivals.clone()));
             announce(options);
+            prepare_when_idle(&agent);
             let served = tokio::spawn(async move { connection::serve(agent, || arrivals.next()).await });
             let error = link.await.unwrap_or_else(std::io::Error::other);
             served.abort();
@@ -54,6 +55,7 @@ async fn serve(agent: Arc<Agent>, options: Options) -> Result<Infallible> {
         Transport::Vsock { loopback } => {
             let listener = VsockListener::bind(loopback).doing(|| "listening on vsock".into())?;
             announce(options);
+            prepare_when_idle(&agent);
             Ok(connection::serve(agent, || listener.accept()).await)
         }
     }
@@ -63,6 +65,11 @@ fn announce(options: Options) {
     if options.announce {
         boot::say_on_console("hrun-agent ready");
     }
+}
+
+fn prepare_when_idle(agent: &Arc<Agent>) {
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move { agent.prepare_when_idle().await });
 }
 
 /// The port appears a few milliseconds after PID 1 starts.

@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move, mount_remount};
 
 use crate::failure::{Doing, Result};
-use crate::{cgroup, sys};
+use crate::sys;
 
 /// Where everything the agent mounts lies.
 pub const STATE_DIR: &str = "/run/hrun";
@@ -25,7 +25,7 @@ pub fn prepare_guest() -> Result<()> {
         MountFlags::NOSUID | MountFlags::NOEXEC,
         "newinstance,ptmxmode=0666,mode=0620",
     )?;
-    attach("cgroup2", cgroup::ROOT, plain, "")?;
+    attach("cgroup2", "/sys/fs/cgroup", plain, "")?;
     attach(
         "tmpfs",
         "/run",
@@ -33,12 +33,13 @@ pub fn prepare_guest() -> Result<()> {
         "mode=0755,size=50%",
     )?;
     fs::create_dir_all(STATE_DIR).doing(|| format!("making {STATE_DIR}"))?;
-    cgroup::enable_controllers()?;
+    // Grace periods wait for timer ticks otherwise, a few of them in the way of every container. One or a few CPUs that
+    // are nobody else's do not mind being interrupted.
+    fs::write("/sys/kernel/rcu_expedited", "1").doing(|| "expediting RCU".into())?;
     // Nobody may inspect a child of ours between fork and execve, nor have its memory dumped.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .doing(|| "hiding the agent's memory".into())?;
-    fs::write("/proc/self/oom_score_adj", "-1000").doing(|| "keeping the agent from the OOM killer".into())?;
-    loopback_up()
+    fs::write("/proc/self/oom_score_adj", "-1000").doing(|| "keeping the agent from the OOM killer".into())
 }
 
 /// pivot_root(2) does not work on the initial ramfs itself, which has no parent mount. So the whole of it is bound onto
@@ -60,7 +61,7 @@ fn attach(kind: &str, target: &str, flags: MountFlags, data: &str) -> Result<()>
     mount(kind, target, kind, flags, data.as_c_str()).doing(|| format!("mounting {kind} on {target}"))
 }
 
-fn loopback_up() -> Result<()> {
+pub fn bring_up_loopback() -> Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .doing(|| "opening a socket".into())?;

@@ -9,26 +9,27 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::contract::Resources;
-use crate::device_filter::DeviceFilter;
+use crate::device_filter::LoadedFilter;
 use crate::failure::{Doing, Result};
 
-pub const ROOT: &str = "/sys/fs/cgroup";
+const ROOT: &str = "/sys/fs/cgroup";
+/// Holds the cgroups of all containers.
+const CONTAINERS: &str = "/sys/fs/cgroup/containers";
 
-/// Controllers a container may be limited by, or hand on to what runs inside it.
-const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+/// What a container can be limited by.
+const CONTROLLERS: &str = "+cpu +memory +pids";
 
 /// Bounds what is read of the list of processes and of descending into cgroups a container makes itself.
 const MAX_PROCESSES: usize = 4096;
 const MAX_DEPTH: usize = 16;
 
-pub fn enable_controllers() -> Result<()> {
-    let doing = || "enabling the cgroup controllers".to_owned();
-    let available = fs::read_to_string(format!("{ROOT}/cgroup.controllers")).doing(doing)?;
-    let wanted = available
-        .split_ascii_whitespace()
-        .filter(|name| CONTROLLERS.contains(name));
-    let request = wanted.map(|name| format!("+{name} ")).collect::<String>();
-    fs::write(format!("{ROOT}/cgroup.subtree_control"), request).doing(doing)
+/// Makes the parent of the containers' cgroups. The first cgroup with these controllers costs ten times what later ones
+/// cost: the kernel patches its own code for it.
+pub fn prepare() -> Result<()> {
+    let doing = || "preparing the cgroups".to_owned();
+    fs::write(format!("{ROOT}/cgroup.subtree_control"), CONTROLLERS).doing(doing)?;
+    fs::create_dir(CONTAINERS).doing(doing)?;
+    fs::write(format!("{CONTAINERS}/cgroup.subtree_control"), CONTROLLERS).doing(doing)
 }
 
 pub struct Cgroup {
@@ -38,8 +39,8 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes the cgroup with its limits and its device filter. Nothing is left when this fails.
-    pub fn create(name: &str, resources: &Resources, devices: &DeviceFilter) -> Result<Self> {
-        let path = PathBuf::from(ROOT).join(name);
+    pub fn create(name: &str, resources: &Resources, devices: &LoadedFilter) -> Result<Self> {
+        let path = PathBuf::from(CONTAINERS).join(name);
         let doing = || format!("making the cgroup of {name}");
         fs::create_dir(&path).doing(doing)?;
         let made = open_directory(&path).doing(doing).map(|directory| Self {
@@ -48,9 +49,7 @@ impl Cgroup {
         });
         let filled = made.and_then(|cgroup| {
             cgroup.limit(resources)?;
-            devices
-                .attach(cgroup.directory.as_fd())
-                .doing(|| "attaching the device filter".into())?;
+            devices.attach(cgroup.directory.as_fd())?;
             Ok(cgroup)
         });
         if filled.is_err() {

@@ -1,10 +1,11 @@
 //! Which devices a container may open. It may make any node, as Docker allows, but the agent's port, the serial
 //! console and the disks behind its root stay closed to it.
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::contract::Device;
+use crate::failure::{Doing, Result};
 use crate::sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +16,34 @@ struct Rule {
     minor: Option<u32>,
 }
 
-/// A cgroup device program, ready to load.
-pub struct DeviceFilter {
-    program: Vec<u64>,
+/// A cgroup device program in the kernel. Copies share it.
+#[derive(Clone)]
+pub struct LoadedFilter {
+    program: Arc<OwnedFd>,
+}
+
+impl LoadedFilter {
+    /// Allows `devices` beside the usual ones.
+    pub fn load(devices: &[Device]) -> Result<Self> {
+        let program = sys::load_device_filter(&program(devices)).doing(|| "loading a device filter".into())?;
+        Ok(Self {
+            program: Arc::new(program),
+        })
+    }
+
+    pub fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<()> {
+        sys::attach_device_filter(cgroup, self.program.as_fd()).doing(|| "attaching the device filter".into())
+    }
+}
+
+/// Whether every device is among those that all containers have.
+pub fn are_usual(devices: &[Device]) -> bool {
+    devices.iter().all(|device| {
+        let number = |(major, minor): &(u32, Option<u32>)| {
+            *major == device.major && minor.is_none_or(|minor| minor == device.minor)
+        };
+        device.r#type == "p" || device.r#type == "c" && ALWAYS.iter().any(number)
+    })
 }
 
 /// null, zero, full, random, urandom, tty, ptmx, pts/*, net/tun.
@@ -33,29 +59,23 @@ const ALWAYS: [(u32, Option<u32>); 9] = [
     (10, Some(200)),
 ];
 
-impl DeviceFilter {
-    pub fn allowing(devices: &[Device]) -> Self {
-        let always = ALWAYS.iter().map(|&(major, minor)| Rule {
-            block: false,
-            major,
-            minor,
-        });
-        let requested = devices.iter().filter(|device| device.r#type != "p").map(|device| Rule {
-            block: device.r#type == "b",
-            major: device.major,
-            minor: Some(device.minor),
-        });
-        let mut program = prologue();
-        for rule in always.chain(requested) {
-            push_rule(&mut program, rule);
-        }
-        program.extend([mov(R0, 0), EXIT]);
-        Self { program }
+fn program(devices: &[Device]) -> Vec<u64> {
+    let always = ALWAYS.iter().map(|&(major, minor)| Rule {
+        block: false,
+        major,
+        minor,
+    });
+    let requested = devices.iter().filter(|device| device.r#type != "p").map(|device| Rule {
+        block: device.r#type == "b",
+        major: device.major,
+        minor: Some(device.minor),
+    });
+    let mut program = prologue();
+    for rule in always.chain(requested) {
+        push_rule(&mut program, rule);
     }
-
-    pub fn attach(&self, cgroup: BorrowedFd<'_>) -> io::Result<()> {
-        sys::attach_device_filter(cgroup, &self.program)
-    }
+    program.extend([mov(R0, 0), EXIT]);
+    program
 }
 
 // Registers: the context, then what is read out of it.
@@ -119,12 +139,12 @@ mod tests {
     use super::*;
 
     /// Just enough of an eBPF interpreter for the instructions above.
-    fn allows(filter: &DeviceFilter, access: u32, kind: u32, major: u32, minor: u32) -> bool {
+    fn allows(program: &[u64], access: u32, kind: u32, major: u32, minor: u32) -> bool {
         let context = [access << 16 | kind, major, minor];
         let mut registers = [0u64; 6];
         let mut at = 0;
         loop {
-            let word = filter.program[at];
+            let word = program[at];
             let (code, offset, immediate) = (word & 0xff, (word >> 16 & 0xffff) as usize, word >> 32);
             let (destination, source) = ((word >> 8 & 0xf) as usize, (word >> 12 & 0xf) as usize);
             at += 1;
@@ -147,23 +167,36 @@ mod tests {
 
     #[test]
     fn opens_the_usual_devices_and_nothing_of_the_guest() {
-        let filter = DeviceFilter::allowing(&[]);
-        assert!(allows(&filter, READ_WRITE, TYPE_CHARACTER, 1, 3));
-        assert!(allows(&filter, READ_WRITE, TYPE_CHARACTER, 136, 7));
-        assert!(!allows(&filter, READ, TYPE_CHARACTER, 1, 1), "mem");
-        assert!(!allows(&filter, READ, TYPE_CHARACTER, 5, 1), "console");
+        let rules = program(&[]);
+        assert!(allows(&rules, READ_WRITE, TYPE_CHARACTER, 1, 3));
+        assert!(allows(&rules, READ_WRITE, TYPE_CHARACTER, 136, 7));
+        assert!(!allows(&rules, READ, TYPE_CHARACTER, 1, 1), "mem");
+        assert!(!allows(&rules, READ, TYPE_CHARACTER, 5, 1), "console");
         assert!(
-            !allows(&filter, READ, TYPE_BLOCK, 1, 3),
+            !allows(&rules, READ, TYPE_BLOCK, 1, 3),
             "a block device with the numbers of null"
         );
-        assert!(!allows(&filter, READ, TYPE_BLOCK, 254, 0), "vda");
+        assert!(!allows(&rules, READ, TYPE_BLOCK, 254, 0), "vda");
     }
 
     #[test]
     fn lets_any_node_be_made_but_not_opened_while_being_made() {
-        let filter = DeviceFilter::allowing(&[]);
-        assert!(allows(&filter, ACCESS_MKNOD, TYPE_BLOCK, 8, 0));
-        assert!(!allows(&filter, ACCESS_MKNOD | READ, TYPE_BLOCK, 8, 0));
+        let rules = program(&[]);
+        assert!(allows(&rules, ACCESS_MKNOD, TYPE_BLOCK, 8, 0));
+        assert!(!allows(&rules, ACCESS_MKNOD | READ, TYPE_BLOCK, 8, 0));
+    }
+
+    #[test]
+    fn knows_what_needs_no_filter_of_its_own() {
+        let device = |kind: &str, major, minor| Device {
+            r#type: kind.into(),
+            major,
+            minor,
+            ..Device::default()
+        };
+        assert!(are_usual(&[device("c", 1, 3), device("p", 9, 9), device("c", 136, 4)]));
+        assert!(!are_usual(&[device("b", 1, 3)]));
+        assert!(!are_usual(&[device("c", 1, 3), device("c", 10, 229)]));
     }
 
     #[test]
@@ -182,9 +215,9 @@ mod tests {
             minor: 16,
             ..Device::default()
         };
-        let filter = DeviceFilter::allowing(&[fuse, disk]);
-        assert!(allows(&filter, READ_WRITE, TYPE_CHARACTER, 10, 229));
-        assert!(allows(&filter, READ_WRITE, TYPE_BLOCK, 8, 16));
-        assert!(!allows(&filter, READ_WRITE, TYPE_BLOCK, 8, 0));
+        let rules = program(&[fuse, disk]);
+        assert!(allows(&rules, READ_WRITE, TYPE_CHARACTER, 10, 229));
+        assert!(allows(&rules, READ_WRITE, TYPE_BLOCK, 8, 16));
+        assert!(!allows(&rules, READ_WRITE, TYPE_BLOCK, 8, 0));
     }
 }

@@ -6,6 +6,7 @@ mod cgroup;
 mod cmdline;
 pub mod connection;
 mod container;
+mod deferred;
 mod device_filter;
 mod disks;
 mod failure;

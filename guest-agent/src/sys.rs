@@ -145,13 +145,6 @@ pub fn add_entropy(random: BorrowedFd<'_>, entropy: &[u8]) -> io::Result<()> {
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) }.into()).map(drop)
 }
 
-/// Drops what the kernel has cached of a block device.
-pub fn flush_block_device(device: BorrowedFd<'_>) -> io::Result<()> {
-    const BLKFLSBUF: libc::Ioctl = 0x1261;
-    // SAFETY: this request has no argument.
-    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF) }.into()).map(drop)
-}
-
 /// Sets IFF_UP on an interface.
 pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     // SAFETY: an `ifreq` of zeroes is valid; the name fits with its terminator because of `take`; the kernel reads
@@ -171,12 +164,10 @@ pub fn interface_up(socket: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     }
 }
 
-/// Loads a cgroup device filter and attaches it to the cgroup.
-pub fn attach_device_filter(cgroup: BorrowedFd<'_>, program: &[u64]) -> io::Result<()> {
+/// Loads a BPF program of the type cgroup device filter.
+pub fn load_device_filter(program: &[u64]) -> io::Result<OwnedFd> {
     const BPF_PROG_LOAD: c_long = 5;
-    const BPF_PROG_ATTACH: c_long = 8;
     const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-    const BPF_CGROUP_DEVICE: u32 = 6;
 
     #[repr(C)]
     struct Load {
@@ -187,13 +178,6 @@ pub fn attach_device_filter(cgroup: BorrowedFd<'_>, program: &[u64]) -> io::Resu
         /// log_level, log_size, log_buf, kern_version, prog_flags: all zero.
         rest: [u64; 3],
     }
-    #[repr(C)]
-    struct Attach {
-        target_fd: u32,
-        attach_bpf_fd: u32,
-        attach_type: u32,
-        flags: u32,
-    }
     let load = Load {
         prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
         insn_cnt: program.len() as u32,
@@ -202,15 +186,29 @@ pub fn attach_device_filter(cgroup: BorrowedFd<'_>, program: &[u64]) -> io::Resu
         rest: [0; 3],
     };
     // SAFETY: `load` is a prefix of `union bpf_attr` whose pointers outlive the call; the result is a new descriptor.
-    let filter = unsafe {
+    unsafe {
         let fd = check(libc::syscall(
             libc::SYS_bpf,
             BPF_PROG_LOAD,
             &raw const load,
             size_of::<Load>(),
         ))?;
-        OwnedFd::from_raw_fd(fd as RawFd)
-    };
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Lets a loaded filter decide about devices for the cgroup and those below it.
+pub fn attach_device_filter(cgroup: BorrowedFd<'_>, filter: BorrowedFd<'_>) -> io::Result<()> {
+    const BPF_PROG_ATTACH: c_long = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+
+    #[repr(C)]
+    struct Attach {
+        target_fd: u32,
+        attach_bpf_fd: u32,
+        attach_type: u32,
+        flags: u32,
+    }
     let attach = Attach {
         target_fd: cgroup.as_raw_fd() as u32,
         attach_bpf_fd: filter.as_raw_fd() as u32,

@@ -158,11 +158,11 @@ fn copy_xattrs(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
 fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec {
-            tv_sec: stat.st_atime as i64,
+            tv_sec: stat.st_atime,
             tv_nsec: stat.st_atime_nsec as i64,
         },
         last_modification: Timespec {
-            tv_sec: stat.st_mtime as i64,
+            tv_sec: stat.st_mtime,
             tv_nsec: stat.st_mtime_nsec as i64,
         },
     }

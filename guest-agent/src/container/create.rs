@@ -14,7 +14,8 @@ use super::rootfs::{DiskPair, ImageFs, RootPaths, mount_shared_directory};
 use super::{Container, Forker, INIT, blocking, channel, init, plan, stdio};
 use crate::cgroup::Cgroup;
 use crate::contract::{CreateContainerRequest, Process as ProcessRequest, create_container_request::Rootfs, mount};
-use crate::device_filter::DeviceFilter;
+use crate::deferred::Deferred;
+use crate::device_filter::{LoadedFilter, are_usual};
 use crate::disks::find_disk;
 use crate::failure::{Doing, Failure, Result};
 use crate::process::{Process, ProcessIo, Terminal};
@@ -25,10 +26,16 @@ const MAX_ITEMS: usize = 1024;
 const MAX_FILE: usize = 1 << 20;
 
 /// Everything up to the execve of the init process. Leaves nothing when it fails.
-pub async fn create(forker: &Forker, request: CreateContainerRequest) -> Result<Container> {
+pub async fn create(forker: &Forker, deferred: &Deferred, request: CreateContainerRequest) -> Result<Container> {
     check(&request)?;
+    let usual = deferred.finish()?;
+    let filter = if are_usual(&request.devices) {
+        usual
+    } else {
+        LoadedFilter::load(&request.devices)?
+    };
     let paths = Arc::new(mount_root(&request).await?);
-    let made = make_init(forker, &request, &paths).await;
+    let made = make_init(forker, &request, &paths, &filter).await;
     match made {
         Ok((init, cgroup, channel)) => Ok(Container {
             id: request.container_id,
@@ -120,11 +127,9 @@ async fn mount_root(request: &CreateContainerRequest) -> Result<RootPaths> {
                 image,
                 scratch: find_disk(&disks.scratch_serial).await?,
             };
-            blocking(move || {
-                let paths = RootPaths::new(&id, true);
-                paths.mount_disks(&pair).map(|()| paths)
-            })
-            .await
+            // On this thread: a thread of its own would cost more than these mounts take.
+            let paths = RootPaths::new(&id, true);
+            paths.mount_disks(&pair).map(|()| paths)
         }
         Some(Rootfs::Share(share)) => {
             blocking(move || {
@@ -141,14 +146,14 @@ async fn make_init(
     forker: &Forker,
     request: &CreateContainerRequest,
     paths: &RootPaths,
+    filter: &LoadedFilter,
 ) -> Result<(Arc<Process>, Arc<Cgroup>, AgentEnd)> {
     let process = request
         .process
         .clone()
         .ok_or_else(|| Failure::invalid("a container needs a process"))?;
     let resources = request.resources.unwrap_or_default();
-    let filter = DeviceFilter::allowing(&request.devices);
-    let cgroup = Arc::new(Cgroup::create(&request.container_id, &resources, &filter)?);
+    let cgroup = Arc::new(Cgroup::create(&request.container_id, &resources, filter)?);
     let made = spawn(process, &cgroup, |plan| {
         forker.fork(PidNamespace::New, || init::run(plan, paths, request))
     })

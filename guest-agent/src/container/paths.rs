@@ -98,7 +98,7 @@ fn relative(path: &Path) -> &Path {
 
 /// Whether `fd` lies on a file system of the given type.
 pub fn is_on(fd: impl AsFd, magic: i64) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|stat| i64::from(stat.f_type) == magic)
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == magic)
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
         fn new(name: &str) -> (Self, OwnedFd) {
             let path = std::env::temp_dir().join(format!("hrun-agent-paths-{name}-{}", std::process::id()));
             fs::create_dir_all(path.join("root")).unwrap();
-            let root = rustix::fs::open(&path.join("root"), OFlags::PATH, Mode::empty()).unwrap();
+            let root = rustix::fs::open(path.join("root"), OFlags::PATH, Mode::empty()).unwrap();
             (Self(path), root)
         }
     }

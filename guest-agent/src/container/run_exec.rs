@@ -37,11 +37,7 @@ pub async fn exec(
     made
 }
 
-async fn make(
-    forker: &Forker,
-    container: &Container,
-    request: ProcessRequest,
-) -> Result<Arc<Process>> {
+async fn make(forker: &Forker, container: &Container, request: ProcessRequest) -> Result<Arc<Process>> {
     let init = container.init.pidfd();
     let Spawned { forked, io, channel } = spawn(request, &container.cgroup, |plan| {
         forker.fork(PidNamespace::Of(init.as_fd()), || child::run(plan, init))

@@ -20,6 +20,7 @@ pub fn prepare_volume(root: BorrowedFd<'_>, paths: &RootPaths, name: &str, desti
         return Err(Failure::invalid("a volume needs a scratch disk"));
     };
     let doing = || format!("preparing the volume {name}");
+    std::fs::create_dir_all(volumes).doing(doing)?;
     let volumes = rustix::fs::open(
         volumes,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,

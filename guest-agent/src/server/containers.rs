@@ -25,7 +25,7 @@ impl Agent {
             }
             containers.insert(id.clone(), None);
         }
-        let made = container::create(&self.forker, request).await;
+        let made = container::create(&self.forker, &self.deferred, request).await;
         let mut containers = self.lock();
         match made {
             Ok(container) => {

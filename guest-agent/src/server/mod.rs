@@ -14,6 +14,7 @@ use tonic::Status;
 
 use crate::container::{Container, Forker};
 use crate::contract::FailureReason;
+use crate::deferred::Deferred;
 use crate::failure::{Failure, Result};
 
 /// The version of the contract this agent speaks.
@@ -24,6 +25,7 @@ const MAX_ID: usize = 128;
 /// All the agent knows. Survives the connections of its host.
 pub struct Agent {
     forker: Forker,
+    deferred: Deferred,
     personalized: AtomicBool,
     started_boottime_ns: u64,
     /// `None` while one is being made or deleted.
@@ -34,10 +36,16 @@ impl Agent {
     pub fn new(started_boottime_ns: u64) -> Result<Self> {
         Ok(Self {
             forker: Forker::new()?,
+            deferred: Deferred::default(),
             personalized: AtomicBool::new(false),
             started_boottime_ns,
             containers: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// Prepares for the first container while nothing else is to do.
+    pub async fn prepare_when_idle(&self) {
+        self.deferred.do_when_idle().await;
     }
 
     fn container(&self, id: &str) -> Result<Arc<Container>> {
