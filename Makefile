@@ -47,7 +47,7 @@ $(KERNEL): $(call sources,kernel-configs) | tools
 agent: $(INITRAMFS) ## the guest's initramfs: the agent and nothing else
 $(INITRAMFS): $(call sources,guest-agent images/initramfs) | tools
 	mkdir -p $(@D)
-	cargo build --release --locked --manifest-path guest-agent/Cargo.toml
+	cd guest-agent && cargo build --release --locked # from there, so that cargo reads its .cargo/config.toml
 	images/initramfs guest-agent/target/$(RUST_TARGET)/release/hrun-agent $@
 
 $(FRONT): $(call sources,src/front guest-agent/archive) | tools
