@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { HrunError } from '../base/errors.ts';
+import { FrameSplitter } from '../base/frameSplitter.ts';
 
 /**
  * The frames of docs/wire.md: `u32 length · u8 type · body`, little-endian. Everything that comes from a front door
@@ -23,6 +24,11 @@ const fromFront = {
   handDone: 0x09,
   outputGone: 0x0a,
 } as const;
+
+/** Cuts what a front door sends into frames. */
+export function frontFrameSplitter(): FrameSplitter {
+  return new FrameSplitter((type) => (type === fromFront.hello ? maxHelloBytes : maxFrameBytes));
+}
 
 export type StreamName = 'stdout' | 'stderr';
 
@@ -74,48 +80,6 @@ export type FrontFrame =
       readonly bytes: Buffer;
     }
   | { readonly type: 'outputGone'; readonly stream: StreamName };
-
-/** Cuts a byte stream into frames. The bodies it hands out are views: copy what is kept. */
-export class FrameSplitter {
-  #parts: Buffer[] = [];
-  #length = 0;
-
-  /**
-   * Takes the next bytes and yields the frames that they complete.
-   * @throws HrunError WIRE_PROTOCOL for a frame longer than the wire allows
-   */
-  *push(chunk: Buffer): Generator<{ readonly type: number; readonly body: Buffer }> {
-    this.#parts.push(chunk);
-    this.#length += chunk.length;
-    while (this.#length >= 5) {
-      const head = this.#gather(5);
-      const length = head.readUInt32LE(0);
-      const type = head.readUInt8(4);
-      const limit = type === fromFront.hello ? maxHelloBytes : maxFrameBytes;
-      if (length < 1 || length > limit) throw protocolError(`a frame of ${length} bytes`);
-      if (this.#length < 4 + length) return;
-      const frame = this.#gather(4 + length).subarray(0, 4 + length);
-      this.#drop(4 + length);
-      yield { type, body: frame.subarray(5) };
-    }
-  }
-
-  /** The first part, made at least `length` bytes long. Parts are joined once per frame, not once per chunk. */
-  #gather(length: number): Buffer {
-    const first = this.#parts[0];
-    if (first !== undefined && first.length >= length) return first;
-    const joined = Buffer.concat(this.#parts);
-    this.#parts = [joined];
-    return joined;
-  }
-
-  #drop(length: number): void {
-    const rest = this.#gather(length).subarray(length);
-    this.#parts.shift();
-    if (rest.length > 0) this.#parts.unshift(rest);
-    this.#length -= length;
-  }
-}
 
 /** @throws HrunError WIRE_PROTOCOL for an unknown type or a body that is not as docs/wire.md says */
 export function parseFrontFrame(type: number, body: Buffer): FrontFrame {

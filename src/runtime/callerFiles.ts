@@ -74,7 +74,15 @@ export interface UnpackRequest {
   readonly archive?: boolean;
 }
 
+/** See docs/stand-in.md. */
 export interface StandInRequest {
+  readonly controlPath: string;
   readonly socketPath: string;
-  readonly shares: readonly { readonly path: string; readonly readonly: boolean }[];
+  readonly shares: readonly {
+    readonly name: string;
+    readonly path: string;
+    readonly readonly: boolean;
+    readonly create: boolean;
+  }[];
+  readonly server: readonly string[];
 }

@@ -15,7 +15,7 @@ import { OutputLog } from './outputLog.ts';
 import type { PhaseClock } from './phases.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { createScratchDisk } from './scratchDisk.ts';
-import { openShares } from './shares.ts';
+import { adoptShares, openShares } from './shares.ts';
 
 export const initProcessId = 'init';
 
@@ -74,6 +74,9 @@ export async function adoptContainer(
   await using undo = new AsyncDisposableStack();
   const log = undo.use(await openContainerLog(record, deps));
   if (vmRunDir !== undefined) undo.defer(() => rm(vmRunDir, { recursive: true, force: true }));
+  if (vmRunDir !== undefined && standInPid !== undefined) {
+    undo.use(await adoptShares(vmRunDir, standInPid, signal));
+  }
   if (vm === undefined)
     throw new HrunError('VM_DIED', `the state of container ${record.name} names no microVM`);
   const { vsockCid, ...known } = vm;

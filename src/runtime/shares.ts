@@ -1,19 +1,86 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { HrunError } from '../base/errors.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import type { ContainerConfig } from './containerRecord.ts';
+import { StandIn } from './standIn.ts';
 
+const endLimitMs = 10_000;
+
+/** The caller's directories of one container, served to its guest by a stand-in in the caller's namespaces. */
 export interface OpenShares extends AsyncDisposable {
+  /** Where QEMU finds the share server (vhost-user). */
   readonly socketPath: string;
   readonly pid: number;
 }
 
+/**
+ * Starts the stand-in for the bind mounts of a container; the one at index i is directory or file `i` of the share.
+ * A source that is missing is made a directory, as `docker run -v` does.
+ * @throws HrunError HAND_FAILED naming the source, or INTERNAL without a share server
+ */
 export async function openShares(
   binds: ContainerConfig['binds'],
-  _runDir: string,
-  _files: CallerFiles,
-  _serverPath: string | undefined,
-  _signal: AbortSignal,
+  runDir: string,
+  files: CallerFiles,
+  serverPath: string | undefined,
+  signal: AbortSignal,
 ): Promise<OpenShares | undefined> {
   if (binds.length === 0) return undefined;
-  throw new HrunError('INVALID_ARGUMENT', 'bind mounts are not there yet');
+  if (serverPath === undefined) {
+    throw new HrunError('INTERNAL', 'bind mounts need virtiofsd, which is not installed', {
+      hint: 'install qemu-system-common (Debian 12) or virtiofsd',
+    });
+  }
+  const { controlPath, socketPath } = sharePaths(runDir);
+  const { pid } = await files.standIn(
+    {
+      controlPath,
+      socketPath,
+      shares: binds.map(({ source, readonly }, index) => ({
+        name: String(index),
+        path: source,
+        readonly,
+        create: true,
+      })),
+      server: shareServerArguments(serverPath),
+    },
+    signal,
+  );
+  const standIn = await StandIn.dial(controlPath, signal);
+  return { socketPath, pid, [Symbol.asyncDispose]: () => endStandIn(standIn, runDir) };
+}
+
+/** The stand-in that an earlier daemon had started. Undefined when it is gone. */
+export async function adoptShares(
+  runDir: string,
+  pid: number,
+  signal: AbortSignal,
+): Promise<OpenShares | undefined> {
+  const { controlPath, socketPath } = sharePaths(runDir);
+  try {
+    const standIn = await StandIn.dial(controlPath, signal);
+    return { socketPath, pid, [Symbol.asyncDispose]: () => endStandIn(standIn, runDir) };
+  } catch {
+    return undefined;
+  }
+}
+
+async function endStandIn(standIn: StandIn, runDir: string): Promise<void> {
+  using _connection = standIn;
+  const limit = AbortSignal.timeout(endLimitMs);
+  // A stand-in that is gone has taken its server with it.
+  await standIn.exit(0, limit).catch(() => {});
+  for (const path of Object.values(sharePaths(runDir))) await rm(path, { force: true });
+}
+
+function sharePaths(runDir: string): { controlPath: string; socketPath: string } {
+  return { controlPath: join(runDir, 'stand-in.sock'), socketPath: join(runDir, 'share.sock') };
+}
+
+function shareServerArguments(serverPath: string): string[] {
+  // Rust's virtiofsd has other flags than the one of QEMU 7.2.
+  return serverPath.includes('/libexec/')
+    ? [serverPath, '--fd={fd}', '--shared-dir={tree}', '--cache=auto', '--xattr']
+    : [serverPath, '--fd={fd}', '-o', 'source={tree},cache=auto,xattr', '--rlimit-nofile=20000'];
 }

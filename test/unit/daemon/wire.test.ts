@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { isHrunError } from '../../../src/base/errors.ts';
-import { FrameSplitter, maxFrameBytes, parseFrontFrame } from '../../../src/daemon/wire.ts';
+import { frontFrameSplitter, maxFrameBytes, parseFrontFrame } from '../../../src/daemon/wire.ts';
 import { frontFrame, helloFrame, list, sizedJson, u32, u64 } from '../../helpers/frontDoor.ts';
 
 function split(bytes: Buffer, cuts: readonly number[]): { type: number; body: Buffer }[] {
-  const splitter = new FrameSplitter();
+  const splitter = frontFrameSplitter();
   const frames: { type: number; body: Buffer }[] = [];
   let from = 0;
   for (const cut of [...cuts.map((c) => c % (bytes.length + 1)).sort((a, b) => a - b), bytes.length]) {
@@ -61,7 +61,7 @@ describe('the wire', () => {
 
   it('refuses a frame that is too long before it has arrived', () => {
     const head = (length: number, type: number) => Buffer.concat([u32(length), Buffer.of(type)]);
-    const push = (bytes: Buffer) => () => [...new FrameSplitter().push(bytes)];
+    const push = (bytes: Buffer) => () => [...frontFrameSplitter().push(bytes)];
     expect(push(head(maxFrameBytes, 0x03))()).to.deep.equal([]);
     expect(isProtocolError(push(head(maxFrameBytes + 1, 0x03)))).to.equal(true);
     expect(push(head(maxFrameBytes + 1, 0x01))()).to.deep.equal([]);

@@ -1,0 +1,88 @@
+import { createConnection, type Socket } from 'node:net';
+import { abortable } from '../base/abort.ts';
+import { HrunError } from '../base/errors.ts';
+import { FrameSplitter } from '../base/frameSplitter.ts';
+
+/** Everything that a stand-in without stdio says is short. */
+const maxFrameBytes = 64 * 1024;
+const types = {
+  hello: 0x01,
+  exitAck: 0x08,
+  serverEnded: 0x0b,
+  sharesClosed: 0x0c,
+  exit: 0x89,
+  closeShares: 0x8c,
+} as const;
+
+/** The control connection to a stand-in that serves shares (docs/stand-in.md). */
+export class StandIn implements Disposable {
+  readonly #socket: Socket;
+  readonly #seen = new Set<number>();
+  #listeners = new Set<() => void>();
+  #lost: HrunError | undefined;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    const splitter = new FrameSplitter(() => maxFrameBytes);
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        for (const { type } of splitter.push(chunk)) this.#seen.add(type);
+      } catch {
+        socket.destroy();
+      }
+      this.#notify();
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.#lost = new HrunError('WIRE_PROTOCOL', 'the connection to the stand-in was lost');
+      this.#notify();
+    });
+  }
+
+  /** Dials and waits for the stand-in's HELLO. @throws HrunError WIRE_PROTOCOL when there is none */
+  static async dial(controlPath: string, signal: AbortSignal): Promise<StandIn> {
+    const standIn = new StandIn(createConnection({ path: controlPath }));
+    try {
+      await standIn.#saw(types.hello, signal);
+      return standIn;
+    } catch (error) {
+      standIn[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Ends the share server and takes the binds away, so that the caller's file systems are free. */
+  async closeShares(signal: AbortSignal): Promise<void> {
+    this.#send(types.closeShares);
+    await this.#saw(types.sharesClosed, signal);
+  }
+
+  /** Lets the stand-in exit with `code`. */
+  async exit(code: number, signal: AbortSignal): Promise<void> {
+    this.#send(types.exit, code);
+    await this.#saw(types.exitAck, signal);
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.destroy();
+  }
+
+  #send(type: number, ...body: number[]): void {
+    const head = Buffer.alloc(4);
+    head.writeUInt32LE(1 + body.length);
+    this.#socket.write(Buffer.concat([head, Buffer.of(type, ...body)]));
+  }
+
+  async #saw(type: number, signal: AbortSignal): Promise<void> {
+    while (!this.#seen.has(type)) {
+      if (this.#lost !== undefined) throw this.#lost;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#listeners.add(resolve);
+      await abortable(promise, signal).finally(() => this.#listeners.delete(resolve));
+    }
+  }
+
+  #notify(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
