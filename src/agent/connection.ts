@@ -29,7 +29,8 @@ export async function connectAgent(
 ): Promise<AgentConnection> {
   await using undo = new AsyncDisposableStack();
   // large, and needed only once a guest runs: it loads while the guest boots
-  const [stream, grpc] = await Promise.all([dial(signal), import('@grpc/grpc-js')]);
+  // The default: a bundler does not know the names that this CommonJS package exports.
+  const [stream, { default: grpc }] = await Promise.all([dial(signal), import('@grpc/grpc-js')]);
   undo.defer(() => void stream.destroy());
   const relay = undo.use(await openRelay(stream, socketPath, signal));
   const channel = new grpc.Client(relay.target, grpc.credentials.createInsecure(), {

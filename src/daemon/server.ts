@@ -4,12 +4,12 @@ import type { Log } from '../base/log.ts';
 import type { Session } from '../cli/session.ts';
 import type { AttachRecord } from '../runtime/attachRecord.ts';
 import type { StreamOffsets } from '../runtime/engine.ts';
-import { peerCredentials } from '../sys/peerCredentials.ts';
+import { type PeerCredentials, peerCredentials } from '../sys/peerCredentials.ts';
 import { acceptedFrame, refusedFrame } from './frames.ts';
 import { FrontDoor, frontDoorGone } from './frontDoor.ts';
 import { openSession, type Resumption, resumption } from './session.ts';
 import { identifyFrontDoor, readSessionRecord } from './sessionRecords.ts';
-import { FrameSplitter, type FrontFrame, parseFrontFrame, protocolError } from './wire.ts';
+import { frontFrameSplitter, type FrontFrame, parseFrontFrame, protocolError } from './wire.ts';
 
 /** How long a connection may stay without its first frame. */
 const firstFrameMs = 10_000;
@@ -31,6 +31,8 @@ export interface FrontDoorServerOptions {
   readonly sessionsDir: string;
   readonly log: Log;
   readonly commands: Commands;
+  /** Called when a command has its answer, or nobody is there to take it. */
+  readonly answered?: (session: Session) => void;
 }
 
 /** Serves front doors until disposed: then no new ones, and those at work learn that the daemon stops. */
@@ -82,12 +84,19 @@ async function serve(
   options: FrontDoorServerOptions,
   opened: (frontDoor: FrontDoor) => void,
 ): Promise<void> {
-  const refuse = (message: string) => void socket.write(refusedFrame(message));
-  const peer = peerCredentials(socket);
+  socket.on('error', () => {}); // 'close' follows
+  const refuse = (message: string) => void socket.write(refusedFrame(`hrun: ${message}`));
+  let peer: PeerCredentials;
+  try {
+    peer = peerCredentials(socket);
+  } catch (error) {
+    // Without an answer the front door would try again and again.
+    refuse(`the daemon cannot tell who calls: ${messageOf(error)}`);
+    throw error;
+  }
   if (peer.uid !== options.uid) {
     options.log.warn({ peer }, 'refused another user');
     refuse(`this daemon serves uid ${options.uid} only, not uid ${peer.uid}`);
-    socket.on('error', () => {});
     return;
   }
   const connection = new Connection(socket);
@@ -108,6 +117,7 @@ async function serve(
     const records = resumption(options.sessionsDir, frontDoor, identity);
     const session = openSession(frontDoor, first.hello, records);
     await finish(frontDoor, records, options, () => options.commands.run(session));
+    options.answered?.(session);
   } else if (first.type === 'resume') {
     const received = { stdout: first.stdoutReceived, stderr: first.stderrReceived };
     const frontDoor = connection.attach(new FrontDoor(socket, { received }));
@@ -163,7 +173,7 @@ async function finish(
 /** Reads frames; the first is awaited, the others go to the front door. */
 class Connection {
   readonly #socket: Socket;
-  readonly #splitter = new FrameSplitter();
+  readonly #splitter = frontFrameSplitter();
   readonly #first = Promise.withResolvers<FrontFrame>();
   #sawFirst = false;
   #frontDoor: FrontDoor | undefined;
@@ -173,7 +183,6 @@ class Connection {
     this.#socket = socket;
     socket.on('data', (chunk) => this.#receive(typeof chunk === 'string' ? Buffer.from(chunk) : chunk));
     socket.on('close', () => this.#lose(frontDoorGone()));
-    socket.on('error', () => {}); // 'close' follows
   }
 
   async firstFrame(): Promise<FrontFrame> {

@@ -57,15 +57,27 @@ export async function removeSessionRecord(directory: string, token: string): Pro
   });
 }
 
+/** Containers that a command which may come back was attached to. */
+export async function awaitedContainers(directory: string): Promise<ReadonlySet<string>> {
+  const awaited = new Set<string>();
+  for (const token of await tokensIn(directory)) {
+    const record = await readSessionRecord(directory, token);
+    if (record !== undefined) awaited.add(record.attach.containerId);
+  }
+  return awaited;
+}
+
 /** Forgets the commands whose front door has died: nobody will ever ask for them. */
 export async function sweepSessionRecords(directory: string): Promise<void> {
-  for (const file of await readdir(directory)) {
-    const token = /^([0-9a-f]{64})\.json$/.exec(file)?.[1];
-    if (token === undefined) continue;
+  for (const token of await tokensIn(directory)) {
     const record = await readSessionRecord(directory, token);
     const dead = record?.frontDoor !== undefined && !(await isAlive(record.frontDoor));
     if (record === undefined || dead) await removeSessionRecord(directory, token);
   }
+}
+
+async function tokensIn(directory: string): Promise<string[]> {
+  return (await readdir(directory)).flatMap((file) => /^([0-9a-f]{64})\.json$/.exec(file)?.[1] ?? []);
 }
 
 /** Who the front door is, so that a pid used again is not taken for it. */

@@ -299,7 +299,9 @@ describe('the front door server', () => {
   it('does not keep a token that nobody was given', async () => {
     await using server = await startServer(async () => 0);
     const front = new FakeFrontDoor(server.path, resumeFrame(randomBytes(32), 0, 0), { argv: [] });
-    expect(await front.outcome).to.deep.equal({ refused: 'the daemon does not know this command any more' });
+    expect(await front.outcome).to.deep.equal({
+      refused: 'hrun: the daemon does not know this command any more',
+    });
   });
 
   it('ends commands at work when it is disposed', async () => {

@@ -1,0 +1,41 @@
+import { HrunError } from '../base/errors.ts';
+import type { AttachIo } from '../runtime/attachIo.ts';
+import { withDetachKeys } from './detachKeys.ts';
+import type { Session } from './session.ts';
+
+export interface AttachTerminal {
+  /** Whether the workload gets the command's stdin. */
+  readonly stdin: boolean;
+  readonly detachKeys: readonly number[];
+}
+
+/** The caller's terminal and stdio, as the engine attaches a workload to them. */
+export function openAttachIo(session: Session, { stdin, detachKeys }: AttachTerminal): AttachIo {
+  const detached = new AbortController();
+  const input = withDetachKeys(session.stdin, detachKeys, () => detached.abort());
+  return {
+    stdin: stdin ? input : undefined,
+    stdout: session.stdout,
+    stderr: session.stderr,
+    get terminalSize() {
+      return session.terminalSize;
+    },
+    onResize: (listener) => session.onResize(listener),
+    onSignal: (listener) => session.onSignal(listener),
+    rawTerminal: () => session.rawTerminal(),
+    detached: detached.signal,
+    makeResumable: (record) => session.makeResumable(record),
+    settle: (exitCode) => session.settle(exitCode),
+  };
+}
+
+/** Docker's rule for `-it` in scripts. @throws HrunError INVALID_ARGUMENT */
+export function requireTerminal(
+  session: Session,
+  request: { readonly openStdin: boolean; readonly terminal: boolean },
+): void {
+  if (!request.openStdin || !request.terminal || session.isTerminal.stdin) return;
+  throw new HrunError('INVALID_ARGUMENT', 'the input device is not a TTY', {
+    hint: 'leave out -t when stdin is a pipe or a file',
+  });
+}

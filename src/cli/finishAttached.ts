@@ -1,0 +1,24 @@
+import type { AttachIo } from '../runtime/attachIo.ts';
+import type { Ended } from '../runtime/engine.ts';
+import type { Timing } from '../runtime/views.ts';
+import type { Context } from './deps.ts';
+import { exitCodes } from './exitCodes.ts';
+
+/** What an attached command says and answers when its workload has ended or was left running. */
+export async function finishAttached(ended: Ended, io: AttachIo, context: Context): Promise<number> {
+  if (ended.timing !== undefined) await context.complain(renderTiming(ended.timing));
+  if (ended.kind === 'exited') return ended.exitCode;
+  // The cursor stands behind what the workload printed last.
+  if (io.detached.aborted) await context.complain('\r\nread escape sequence\n');
+  return exitCodes.ok;
+}
+
+/** One line per phase, and the sum. */
+export function renderTiming({ phases }: Timing): string {
+  const totalMs = phases.reduce((sum, { durationMs }) => sum + durationMs, 0);
+  const rows = [...phases, { name: 'total', durationMs: totalMs }];
+  const width = Math.max(...rows.map(({ name }) => name.length));
+  return rows
+    .map(({ name, durationMs }) => `${name.padEnd(width)} ${durationMs.toFixed(1).padStart(9)} ms\n`)
+    .join('');
+}

@@ -1,0 +1,107 @@
+import { posix } from 'node:path';
+import { HrunError } from '../../base/errors.ts';
+import type { BindMount, CreateRequest } from '../../runtime/runRequest.ts';
+import { parseEnvFile, parseLabel, parseLabelFile, parseVariable } from '../parse/environment.ts';
+import { parseCapability, parseSysctl, parseUlimit } from '../parse/limits.ts';
+import { parseTmpfs, parseVolume, refuseDuplicates } from '../parse/mounts.ts';
+import type { Session } from '../session.ts';
+import type { CreateFlags } from './createFlags.ts';
+
+const maxFileBytes = 1024 * 1024;
+
+/**
+ * Options and arguments of `run` or `create` as a request. Reads env and label files through the caller's hands.
+ * @throws HrunError INVALID_ARGUMENT, or HAND_FAILED for a file that cannot be read
+ */
+export async function createRequest(
+  flags: CreateFlags,
+  [image = '', ...command]: readonly string[],
+  session: Pick<Session, 'environment' | 'cwd' | 'files' | 'signal'>,
+): Promise<CreateRequest> {
+  if (image === '' || image.startsWith('-')) {
+    throw new HrunError('INVALID_ARGUMENT', `invalid image name: "${image}"`);
+  }
+  if (flags.workdir !== undefined && !flags.workdir.startsWith('/')) {
+    throw new HrunError('INVALID_ARGUMENT', `the working directory "${flags.workdir}" must be absolute`);
+  }
+  if (flags.user !== undefined && !/^[^\s:]+(:[^\s:]+)?$/.test(flags.user)) {
+    throw new HrunError('INVALID_ARGUMENT', `invalid user: "${flags.user}"`);
+  }
+  const { binds, anonymousVolumes, tmpfs } = mountsOf(flags, session.cwd);
+  return {
+    image,
+    command,
+    openStdin: flags.interactive === true,
+    terminal: flags.tty === true,
+    autoRemove: flags.rm === true,
+    environment: await environmentOf(flags, session),
+    labels: await labelsOf(flags, session),
+    binds,
+    anonymousVolumes,
+    tmpfs,
+    readonlyRootfs: flags.readOnly === true,
+    capAdd: flags.capAdd.map(parseCapability),
+    capDrop: flags.capDrop.map(parseCapability),
+    ulimits: flags.ulimit.map(parseUlimit),
+    sysctls: Object.fromEntries(flags.sysctl.map(parseSysctl)),
+    cold: flags.cold === true,
+    network: 'none',
+    pull: flags.pull,
+    insecure: flags.insecure === true,
+    ...(flags.entrypoint !== undefined && { entrypoint: flags.entrypoint === '' ? [] : [flags.entrypoint] }),
+    ...(flags.name !== undefined && { name: flags.name }),
+    ...(flags.workdir !== undefined && { workingDir: posix.normalize(flags.workdir) }),
+    ...(flags.user !== undefined && { user: flags.user }),
+    ...(flags.hostname !== undefined && { hostname: flags.hostname }),
+    ...(flags.domainname !== undefined && { domainname: flags.domainname }),
+    ...(flags.pidsLimit !== undefined && flags.pidsLimit > 0 && { pidsLimit: flags.pidsLimit }),
+    ...(flags.shmSize !== undefined && { shmSizeBytes: flags.shmSize }),
+    ...(flags.memory !== undefined && { memoryBytes: flags.memory }),
+    ...(flags.cpus !== undefined && { cpus: flags.cpus }),
+    ...(flags.storageSize !== undefined && { storageBytes: flags.storageSize }),
+    ...(flags.kernel !== undefined && { kernelPath: posix.resolve(session.cwd, flags.kernel) }),
+    ...(flags.accel !== undefined && { accelerator: flags.accel }),
+    ...(flags.stopSignal !== undefined && { stopSignal: flags.stopSignal }),
+    ...(flags.stopTimeout !== undefined && { stopTimeoutS: flags.stopTimeout }),
+    ...(flags.platform !== undefined && { platform: flags.platform }),
+  };
+}
+
+type Reader = Pick<Session, 'environment' | 'files' | 'signal'>;
+
+async function environmentOf(flags: CreateFlags, session: Reader): Promise<CreateRequest['environment']> {
+  const fromFiles = await readFiles(flags.envFile, session, (content, path) =>
+    parseEnvFile(content, path, session.environment),
+  );
+  return [...fromFiles, ...flags.env.map((text) => parseVariable(text, session.environment))];
+}
+
+async function labelsOf(flags: CreateFlags, session: Reader): Promise<CreateRequest['labels']> {
+  const fromFiles = await readFiles(flags.labelFile, session, parseLabelFile);
+  return Object.fromEntries([...fromFiles, ...flags.label.map(parseLabel)]);
+}
+
+async function readFiles<T>(
+  paths: readonly string[],
+  { files, signal }: Reader,
+  parse: (content: Buffer, path: string) => readonly T[],
+): Promise<T[]> {
+  const parsed: T[] = [];
+  for (const path of paths) parsed.push(...parse(await files.readFile(path, maxFileBytes, signal), path));
+  return parsed;
+}
+
+function mountsOf(
+  flags: CreateFlags,
+  cwd: string,
+): Pick<CreateRequest, 'binds' | 'anonymousVolumes' | 'tmpfs'> {
+  const binds: BindMount[] = [];
+  const anonymousVolumes: string[] = [];
+  for (const volume of flags.volume.map((text) => parseVolume(text, cwd))) {
+    if ('anonymous' in volume) anonymousVolumes.push(volume.anonymous);
+    else binds.push(volume);
+  }
+  const tmpfs = flags.tmpfs.map(parseTmpfs);
+  refuseDuplicates([...[...binds, ...tmpfs].map(({ destination }) => destination), ...anonymousVolumes]);
+  return { binds, anonymousVolumes, tmpfs };
+}

@@ -1,0 +1,28 @@
+import { isHrunError } from '../../base/errors.ts';
+import { forEachTarget } from '../targets.ts';
+import type { Verb } from '../verb.ts';
+
+interface RmFlags {
+  readonly force?: true;
+}
+
+export const rm: Verb = {
+  configure(command) {
+    command.option('-f, --force', 'Kill what runs; no error for what is not there');
+    command.option('-v, --volumes', 'Remove anonymous volumes, too (they always are)');
+  },
+
+  async run(command, context) {
+    const force = command.opts<RmFlags>().force === true;
+    const engine = await context.deps.engine();
+    return forEachTarget(command.args, context, async (container) => {
+      try {
+        await engine.containers.remove(container, { force }, context.signal);
+      } catch (error) {
+        if (!force || !isHrunError(error, 'NOT_FOUND')) throw error;
+        return undefined;
+      }
+      return container;
+    });
+  },
+};

@@ -1,0 +1,58 @@
+import type { ContainerId } from '../../base/ids.ts';
+import type { Ended } from '../../runtime/engine.ts';
+import { openAttachIo, requireTerminal } from '../attachTerminal.ts';
+import { openCaller } from '../caller.ts';
+import type { Context } from '../deps.ts';
+import { defaultDetachKeys, parseDetachKeys } from '../detachKeys.ts';
+import { exitCodes } from '../exitCodes.ts';
+import { finishAttached, renderTiming } from '../finishAttached.ts';
+import { checked } from '../flags.ts';
+import type { Verb } from '../verb.ts';
+import { writeCidfile } from './cidfile.ts';
+import { addCreateFlags, type CreateFlags } from './createFlags.ts';
+import { createRequest } from './createRequest.ts';
+
+interface RunFlags extends CreateFlags {
+  readonly detach?: true;
+  readonly detachKeys?: readonly number[];
+  readonly sigProxy: boolean;
+  readonly timing?: true;
+}
+
+export const run: Verb = {
+  configure(command) {
+    command.option('-d, --detach', 'Run in the background and print the container id');
+    command.option(
+      '--detach-keys <keys>',
+      'Keys that detach (default: ctrl-p,ctrl-q)',
+      checked(parseDetachKeys),
+    );
+    addCreateFlags(command);
+    command.option('--no-sig-proxy', 'Do not pass signals on to the workload');
+    command.option('--sig-proxy', 'Pass signals on to the workload', true);
+    command.option('--timing', 'Print how long each phase took');
+  },
+
+  async run(command, context) {
+    const flags = command.opts<RunFlags>();
+    const create = await createRequest(flags, command.args, context.session);
+    const detach = flags.detach === true;
+    if (!detach) requireTerminal(context.session, create);
+    const containerCreated = (id: ContainerId, signal: AbortSignal) =>
+      writeCidfile(flags.cidfile, id, context.session.files, signal);
+    using caller = openCaller(context, { quiet: flags.quiet === true, containerCreated });
+    const detachKeys = create.terminal ? (flags.detachKeys ?? defaultDetachKeys) : [];
+    const io = openAttachIo(context.session, { stdin: create.openStdin && !detach, detachKeys });
+    const engine = await context.deps.engine();
+    const request = { create, detach, signalProxy: flags.sigProxy, timing: flags.timing === true };
+    const ended = await engine.containers.run(request, caller, io, context.signal);
+    if (!detach) return finishAttached(ended, io, context);
+    return answerDetached(ended, context);
+  },
+};
+
+async function answerDetached({ containerId, timing }: Ended, context: Context): Promise<number> {
+  await context.print(`${containerId}\n`);
+  if (timing !== undefined) await context.complain(renderTiming(timing));
+  return exitCodes.ok;
+}

@@ -1,0 +1,318 @@
+import type { VerbEntry } from './verb.ts';
+
+const many = Number.POSITIVE_INFINITY;
+
+/** The verbs, in the order in which help shows them. Their code is loaded when they are called. */
+export const verbEntries: readonly VerbEntry[] = [
+  {
+    name: 'run',
+    aliases: ['container run'],
+    summary: 'Create and start a container in its own microVM',
+    usage: '[OPTIONS] IMAGE [COMMAND] [ARG...]',
+    args: [1, many],
+    passThrough: true,
+    answersForWorkload: true,
+    load: async () => (await import('./host/run.ts')).run,
+  },
+  {
+    name: 'exec',
+    aliases: ['container exec'],
+    summary: 'Run a command in a running container',
+    usage: '[OPTIONS] CONTAINER COMMAND [ARG...]',
+    args: [2, many],
+    passThrough: true,
+    answersForWorkload: true,
+    load: async () => (await import('./host/exec.ts')).exec,
+  },
+  {
+    name: 'ps',
+    aliases: ['container ls', 'container list', 'container ps'],
+    summary: 'List containers',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/ps.ts')).ps,
+  },
+  {
+    name: 'logs',
+    aliases: ['container logs'],
+    summary: 'Show the output of a container',
+    usage: '[OPTIONS] CONTAINER',
+    args: [1, 1],
+    load: async () => (await import('./host/logs.ts')).logs,
+  },
+  {
+    name: 'attach',
+    aliases: ['container attach'],
+    summary: 'Attach stdin, stdout and stderr to a running container',
+    usage: '[OPTIONS] CONTAINER',
+    args: [1, 1],
+    answersForWorkload: true,
+    load: async () => (await import('./host/attach.ts')).attach,
+  },
+  {
+    name: 'create',
+    aliases: ['container create'],
+    summary: 'Create a container without starting it',
+    usage: '[OPTIONS] IMAGE [COMMAND] [ARG...]',
+    args: [1, many],
+    passThrough: true,
+    load: async () => (await import('./host/create.ts')).create,
+  },
+  {
+    name: 'start',
+    aliases: ['container start'],
+    summary: 'Start containers that were created or have ended',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/start.ts')).start,
+  },
+  {
+    name: 'stop',
+    aliases: ['container stop'],
+    summary: 'Stop running containers',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/stop.ts')).stop,
+  },
+  {
+    name: 'restart',
+    aliases: ['container restart'],
+    summary: 'Stop containers and start them again',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/restart.ts')).restart,
+  },
+  {
+    name: 'kill',
+    aliases: ['container kill'],
+    summary: 'Send a signal to running containers',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/kill.ts')).kill,
+  },
+  {
+    name: 'wait',
+    aliases: ['container wait'],
+    summary: 'Wait until containers end, then print their exit codes',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/wait.ts')).wait,
+  },
+  {
+    name: 'rm',
+    aliases: ['container rm', 'container remove'],
+    summary: 'Remove containers',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/rm.ts')).rm,
+  },
+  {
+    name: 'rename',
+    aliases: ['container rename'],
+    summary: 'Give a container another name',
+    usage: 'CONTAINER NEW_NAME',
+    args: [2, 2],
+    load: async () => (await import('./host/rename.ts')).rename,
+  },
+  {
+    name: 'top',
+    aliases: ['container top'],
+    summary: 'Show the processes of a container',
+    usage: 'CONTAINER',
+    args: [1, 1],
+    load: async () => (await import('./host/top.ts')).top,
+  },
+  {
+    name: 'cp',
+    aliases: ['container cp'],
+    summary: 'Copy files between a container and this machine',
+    usage:
+      '[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       hrun cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH',
+    args: [2, 2],
+    load: async () => (await import('./host/cp.ts')).cp,
+  },
+  {
+    name: 'inspect',
+    summary: 'Show all about containers or images as JSON',
+    usage: '[OPTIONS] NAME|ID [NAME|ID...]',
+    args: [1, many],
+    load: async () => (await import('./host/inspect.ts')).inspect,
+  },
+  {
+    name: 'container inspect',
+    summary: 'Show all about containers as JSON',
+    usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+    args: [1, many],
+    load: async () => (await import('./host/inspect.ts')).containerInspect,
+  },
+  {
+    name: 'images',
+    aliases: ['image ls', 'image list'],
+    summary: 'List images',
+    usage: '[OPTIONS] [REPOSITORY[:TAG]]',
+    args: [0, 1],
+    load: async () => (await import('./host/images.ts')).images,
+  },
+  {
+    name: 'pull',
+    aliases: ['image pull'],
+    summary: 'Download an image from a registry',
+    usage: '[OPTIONS] NAME[:TAG|@DIGEST]',
+    args: [1, 1],
+    load: async () => (await import('./host/pull.ts')).pull,
+  },
+  {
+    name: 'load',
+    aliases: ['image load'],
+    summary: 'Load images from an OCI layout or docker-archive',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/load.ts')).load,
+  },
+  {
+    name: 'import',
+    aliases: ['image import'],
+    summary: 'Make an image of a root file system in a tar',
+    usage: '[OPTIONS] FILE|- [REPOSITORY[:TAG]]',
+    args: [1, 2],
+    load: async () => (await import('./host/import.ts')).importImage,
+  },
+  {
+    name: 'save',
+    aliases: ['image save'],
+    summary: 'Write images to an archive',
+    usage: '[OPTIONS] IMAGE [IMAGE...]',
+    args: [1, many],
+    load: async () => (await import('./host/save.ts')).save,
+  },
+  {
+    name: 'tag',
+    aliases: ['image tag'],
+    summary: 'Give an image another name',
+    usage: 'SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]',
+    args: [2, 2],
+    load: async () => (await import('./host/tag.ts')).tag,
+  },
+  {
+    name: 'rmi',
+    aliases: ['image rm', 'image remove'],
+    summary: 'Remove images',
+    usage: '[OPTIONS] IMAGE [IMAGE...]',
+    args: [1, many],
+    load: async () => (await import('./host/rmi.ts')).rmi,
+  },
+  {
+    name: 'history',
+    aliases: ['image history'],
+    summary: 'Show how an image was made',
+    usage: '[OPTIONS] IMAGE',
+    args: [1, 1],
+    load: async () => (await import('./host/history.ts')).history,
+  },
+  {
+    name: 'image inspect',
+    summary: 'Show all about images as JSON',
+    usage: '[OPTIONS] IMAGE [IMAGE...]',
+    args: [1, many],
+    load: async () => (await import('./host/inspect.ts')).imageInspect,
+  },
+  {
+    name: 'image prune',
+    summary: 'Remove images that are not used',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/imagePrune.ts')).imagePrune,
+  },
+  {
+    name: 'version',
+    summary: 'Show the versions of hrun and what it stands on',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/version.ts')).version,
+  },
+  {
+    name: 'info',
+    summary: 'Show what is in force: paths, configuration, accelerator',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/info.ts')).info,
+  },
+  {
+    name: 'doctor',
+    summary: 'Check this machine and say what to do about what is missing',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/doctor.ts')).doctor,
+  },
+  {
+    name: 'daemon status',
+    summary: 'Show the daemon that answers',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/daemonStatus.ts')).daemonStatus,
+  },
+  {
+    name: 'daemon stop',
+    summary: 'Stop the daemon; the next command starts it again',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/daemonStop.ts')).daemonStop,
+  },
+];
+
+/** Words that only say what the next word is about. */
+export const verbGroups = ['container', 'image', 'daemon'] as const;
+export type VerbGroup = (typeof verbGroups)[number];
+
+export type FoundVerb =
+  | { readonly kind: 'verb'; readonly entry: VerbEntry; readonly args: readonly string[] }
+  | { readonly kind: 'help' }
+  /** A group without a verb of it; `asked`: with --help. */
+  | { readonly kind: 'group'; readonly group: VerbGroup; readonly asked: boolean }
+  | { readonly kind: 'unknown'; readonly name: string; readonly suggestion: string };
+
+/** The verb that a command line starts with. */
+export function findVerb(argv: readonly string[]): FoundVerb {
+  const [first, second] = argv;
+  if (first === undefined || first === '--help' || first === '-h') return { kind: 'help' };
+  if (first === 'help')
+    return second === undefined ? { kind: 'help' } : findVerb([...argv.slice(1), '--help']);
+  if (first === '--version' || first === '-v') return { kind: 'verb', entry: entryOf('version'), args: [] };
+  const group = verbGroups.find((name) => name === first);
+  if (group !== undefined) {
+    const asked = second === '--help';
+    if (second === undefined || asked) return { kind: 'group', group, asked };
+    const entry = entryNamed(`${first} ${second}`);
+    if (entry !== undefined) return { kind: 'verb', entry, args: argv.slice(2) };
+    return unknown(`${first} ${second}`);
+  }
+  const entry = entryNamed(first);
+  return entry === undefined ? unknown(first) : { kind: 'verb', entry, args: argv.slice(1) };
+}
+
+/** The entry of a name or alias. */
+export function entryNamed(name: string): VerbEntry | undefined {
+  return verbEntries.find((entry) => entry.name === name || entry.aliases?.includes(name));
+}
+
+function entryOf(name: string): VerbEntry {
+  const entry = entryNamed(name);
+  if (entry === undefined) throw new Error(`no verb ${name}`);
+  return entry;
+}
+
+function unknown(name: string): FoundVerb {
+  const names = verbEntries.flatMap((entry) => [entry.name, ...(entry.aliases ?? [])]);
+  const near = names.find((candidate) => isNear(candidate, name));
+  return { kind: 'unknown', name, suggestion: near === undefined ? '' : `Did you mean '${near}'?\n` };
+}
+
+/** One letter wrong, missing, too many, or two swapped. */
+function isNear(a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > 1) return false;
+  let start = 0;
+  while (start < a.length && a[start] === b[start]) start += 1;
+  const [restA, restB] = [a.slice(start), b.slice(start)];
+  const swapped = restA[0] === restB[1] && restA[1] === restB[0] && restA.slice(2) === restB.slice(2);
+  return restA.slice(1) === restB.slice(1) || restA.slice(1) === restB || restA === restB.slice(1) || swapped;
+}

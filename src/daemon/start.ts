@@ -1,0 +1,117 @@
+import { unlink } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { writeFileAtomically } from '../base/atomicFile.ts';
+import { type Config, readConfig } from '../base/config.ts';
+import { messageOf } from '../base/errors.ts';
+import { type Log, stderrLog } from '../base/log.ts';
+import { createDirectories, findDist, type Paths } from '../base/paths.ts';
+import type { CliDeps } from '../cli/deps.ts';
+import { resumeCommand, runCommand } from '../cli/main.ts';
+import type { Session } from '../cli/session.ts';
+import type { Engine } from '../runtime/engine.ts';
+import { onceItWorks } from './onceItWorks.ts';
+import { type FrontDoorServer, serveFrontDoors } from './server.ts';
+import { awaitedContainers, sweepSessionRecords } from './sessionRecords.ts';
+import { version } from './version.ts';
+
+export interface DaemonOptions {
+  readonly paths: Paths;
+  /** Where the daemon's code lies; the guest's files are found from here. */
+  readonly codeDir: string;
+  readonly listen: { readonly fd: number } | { readonly path: string };
+  /** A pipe that ends when the keeper is gone. */
+  readonly lifeline?: number;
+  readonly searchPath: string;
+  /** Instead of the engine of the rooms; for tests. */
+  readonly openEngine?: () => Promise<Engine>;
+}
+
+/**
+ * Serves front doors until asked to stop: by `hrun daemon stop`, or when `signal` fires; then it settles. It rejects
+ * when the keeper is gone, since nobody would start it again.
+ */
+export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
+  const { paths } = options;
+  const stopping = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => stopping.resolve(), { once: true });
+  await createDirectories(paths);
+  await using stack = new AsyncDisposableStack();
+  const config = onceItWorks(() => readConfig(paths.configFile));
+  // Log at the default level until the configuration can be read: a broken one is told to who calls.
+  const log = stderrLog(await config().then(logLevelOf, () => 'info' as const));
+  const shutdown = new AbortController();
+  stack.defer(() => shutdown.abort());
+  const engine = onceItWorks(options.openEngine ?? (() => openEngine(options, config, log, shutdown.signal)));
+  const startedAtMs = Date.now();
+  let server: FrontDoorServer | undefined;
+  let stopAfter: Session | undefined;
+  const deps: CliDeps = {
+    paths,
+    config,
+    engine,
+    now: () => Date.now(),
+    daemon: {
+      version,
+      pid: process.pid,
+      startedAtMs,
+      get activeCommands() {
+        return server?.activeCommands ?? 0;
+      },
+      stop: (asking) => {
+        stopAfter = asking;
+      },
+    },
+  };
+  server = stack.use(
+    await serveFrontDoors({
+      listen: options.listen,
+      uid: process.getuid?.() ?? 0,
+      sessionsDir: paths.sessions,
+      log,
+      answered: (session) => {
+        if (session === stopAfter) stopping.resolve();
+      },
+      commands: {
+        run: (session) => runCommand(session, deps),
+        resume: (session, record, received) => resumeCommand(session, deps, record, received),
+      },
+    }),
+  );
+  const facts = { pid: process.pid, version, startedAt: new Date(startedAtMs).toISOString() };
+  await writeFileAtomically(paths.daemonFacts, `${JSON.stringify(facts)}\n`);
+  stack.defer(() => unlink(paths.daemonFacts).catch(() => {}));
+  log.info({ version, root: paths.root, run: paths.run }, 'serving');
+  // Containers of an earlier daemon are taken over now, not at the first command.
+  engine().catch((error: unknown) => log.error({ error: messageOf(error) }, 'the engine did not start'));
+  await Promise.race([stopping.promise, keeperGone(options.lifeline)]);
+  log.info({}, 'stopping');
+}
+
+async function openEngine(
+  { paths, codeDir, searchPath }: DaemonOptions,
+  config: () => Promise<Config>,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Engine> {
+  const { createEngine } = await import('../runtime/createEngine.ts');
+  await sweepSessionRecords(paths.sessions);
+  const awaited = await awaitedContainers(paths.sessions);
+  const dist = await findDist(codeDir);
+  return createEngine({ config: await config(), paths, dist, log, searchPath, awaited }, signal);
+}
+
+function logLevelOf({ logLevel }: Config): Config['logLevel'] {
+  return logLevel;
+}
+
+/** Rejects when the keeper's end of the pipe is closed; never settles without a pipe. */
+function keeperGone(lifeline: number | undefined): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  if (lifeline !== undefined) {
+    const pipe = new Socket({ fd: lifeline, readable: true, writable: false });
+    pipe.on('close', () => reject(new Error('the keeper is gone')));
+    pipe.on('error', () => {});
+    pipe.resume();
+  }
+  return promise;
+}
