@@ -9,7 +9,7 @@ import { acceptedFrame, refusedFrame } from './frames.ts';
 import { FrontDoor, frontDoorGone } from './frontDoor.ts';
 import { openSession, type Resumption, resumption } from './session.ts';
 import { identifyFrontDoor, readSessionRecord } from './sessionRecords.ts';
-import { frontFrameSplitter, type FrontFrame, parseFrontFrame, protocolError } from './wire.ts';
+import { type FrontFrame, frontFrameSplitter, parseFrontFrame, protocolError } from './wire.ts';
 
 /** How long a connection may stay without its first frame. */
 const firstFrameMs = 10_000;

@@ -2,7 +2,7 @@ import { open, readFile } from 'node:fs/promises';
 import { availableParallelism, release, totalmem } from 'node:os';
 import type { Images } from '../image/images.ts';
 import { type ProbeDeps, probeAccelerator } from '../vmm/qemu/accelerator.ts';
-import { qemuVersion } from '../vmm/qemu/findQemu.ts';
+import { fileIdentity, qemuVersion } from '../vmm/qemu/findQemu.ts';
 import { examineHost } from './doctor.ts';
 import type { SystemEngine } from './engine.ts';
 import { killAllContainers } from './recoverContainers.ts';
@@ -19,13 +19,21 @@ export interface SystemParts {
 /** What the verbs about the host and the daemon mean. */
 export function systemEngine(deps: RuntimeDeps, { images, qemuPath, probe }: SystemParts): SystemEngine {
   const { defaults, store, live } = deps;
+  const releases = new Map<string, string | undefined>();
+
+  /** The kernel's file is large: it is searched once for each state of it. */
+  async function guestKernelRelease(): Promise<string | undefined> {
+    const identity = await fileIdentity(defaults.kernelPath).catch(() => '');
+    if (!releases.has(identity)) releases.set(identity, await kernelRelease(defaults.kernelPath));
+    return releases.get(identity);
+  }
 
   async function versions(signal: AbortSignal): Promise<VersionFacts> {
     const qemu = await qemuPath().then(
       async (path) => ({ qemuPath: path, qemuVersion: await qemuVersion(path, signal) }),
       () => ({}),
     );
-    const kernelVersion = await kernelRelease(defaults.kernelPath);
+    const kernelVersion = await guestKernelRelease();
     return { ...qemu, ...(kernelVersion !== undefined && { kernelVersion }) };
   }
 
