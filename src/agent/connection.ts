@@ -1,4 +1,5 @@
 import { HrunError } from '../base/errors.ts';
+import { printable } from '../base/text.ts';
 import { type AgentClient, agentClient } from './client.ts';
 import type { Dial } from './dial.ts';
 import { openRelay } from './relay.ts';
@@ -42,10 +43,20 @@ export async function connectAgent(
   });
   undo.defer(() => channel.close());
   const client = agentClient({ client: channel, emptyMetadata: () => new grpc.Metadata() });
-  const hello = await client.hello({ protocol }, signal);
+  const hello = fitToShow(await client.hello({ protocol }, signal));
   if (hello.protocol !== protocol) {
     throw new HrunError('AGENT_PROTOCOL', `the agent speaks protocol ${hello.protocol}, not ${protocol}`);
   }
   const owned = undo.move();
   return { client, hello, closed: relay.closed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function fitToShow(hello: HelloResponse): HelloResponse {
+  const { agentVersion, kernelRelease, bootId } = hello;
+  return {
+    ...hello,
+    agentVersion: printable(agentVersion),
+    kernelRelease: printable(kernelRelease),
+    bootId: printable(bootId),
+  };
 }

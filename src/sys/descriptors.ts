@@ -9,10 +9,6 @@ export function setCloseOnExec(fd: number): void {
   checked(libc().fcntl(fd, F_SETFD, FD_CLOEXEC), 'fcntl', `fd ${fd}`);
 }
 
-export function closeDescriptor(fd: number): void {
-  checked(libc().close(fd), 'close', `fd ${fd}`);
-}
-
 /** The descriptor below a connected socket, or undefined when it is closed. It stays the socket's own. */
 export function descriptorOf(socket: Socket): number | undefined {
   // no public accessor exists; `_handle.fd` has been there since Node.js 0.x

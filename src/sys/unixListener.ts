@@ -5,7 +5,7 @@ const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 /** sun_path of unix(7), its final NUL included. */
-export const maxUnixPathBytes = 108;
+const maxUnixPathBytes = 108;
 
 export interface UnixListener extends Disposable {
   readonly fd: number;

@@ -42,7 +42,7 @@ function looksBroken(error: unknown): boolean {
 }
 
 /** Why the guest is gone, fit to show. */
-export async function endedError(vm: MicroVm, end: VmEnd, phase: string): Promise<HrunError> {
+async function endedError(vm: MicroVm, end: VmEnd, phase: string): Promise<HrunError> {
   const code = phase === 'booting' ? 'VM_BOOT_FAILED' : 'VM_DIED';
   const message = `microVM ${vm.record.id} ${describeEnd(end)} while ${phase}`;
   const tail = await vm.consoleTail(AbortSignal.timeout(1000)).catch(() => '');

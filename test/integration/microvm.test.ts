@@ -1,10 +1,21 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, open, readdir, readFile, readlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect } from 'chai';
 import type { AgentConnection } from '../../src/agent/connection.ts';
+import { backoff } from '../../src/base/backoff.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { makeExt4 } from '../../src/image/ext4.ts';
 import { identifyProcess, isAlive, residentBytes } from '../../src/sys/processes.ts';
@@ -211,6 +222,41 @@ describe('disks of a microVM', () => {
     const failure = await failureOf(bootTestVm({ scratchDisk }));
     expect(failure).to.have.property('code', 'QEMU_FAILED');
     expect(failure).to.have.property('message').that.includes('lock');
+  });
+});
+
+describe('a microVM with a share', () => {
+  it('sees the directory that its server shows', async () => {
+    await using directory = await temporaryDirectory();
+    const shown = join(directory.path, 'shown');
+    await mkdir(join(shown, 'root'), { recursive: true });
+    await copyFile('/usr/bin/busybox', join(shown, 'root/busybox'));
+    const socketPath = join(directory.path, 'a,b.sock');
+    const server = spawn(
+      '/usr/lib/qemu/virtiofsd',
+      [`--socket-path=${socketPath}`, '-o', `source=${shown}`],
+      {
+        stdio: 'ignore',
+      },
+    );
+    const ended = once(server, 'exit');
+    for (const pauses = backoff(1, 50); !(await readdir(directory.path)).includes('a,b.sock'); ) {
+      await pauses.pause(soon());
+    }
+    {
+      await using guest = await bootTestVm({ share: { tag: 'share', socketPath } });
+      await using connection = await connectTestAgent(guest.vm);
+      await personalize(connection);
+      const request = {
+        containerId: 'c',
+        rootfs: { case: 'share' as const, value: { tag: 'share', path: 'root' } },
+        process: { args: ['/busybox', 'true'], cwd: '/' },
+      };
+      const { guestPid } = await connection.client.createContainer(request, soon());
+      expect(guestPid).to.be.greaterThan(1);
+    }
+    // the server goes with its only client
+    await ended;
   });
 });
 

@@ -133,10 +133,16 @@ async function cacheKey(deps: ProbeDeps): Promise<string> {
   const parts = await Promise.all([
     hostBootId(),
     fileIdentity(deps.qemuPath),
-    fileIdentity(deps.kernelPath),
-    fileIdentity(deps.initramfsPath),
+    guestFileIdentity(deps.kernelPath),
+    guestFileIdentity(deps.initramfsPath),
   ]);
   return createHash('sha256').update(parts.join('\n')).digest('hex');
+}
+
+async function guestFileIdentity(path: string): Promise<string> {
+  return fileIdentity(path).catch((cause: unknown) => {
+    throw new HrunError('NOT_FOUND', `${path} is missing`, { cause, hint: 'run "make build"' });
+  });
 }
 
 async function readCache(path: string): Promise<z.infer<typeof CachedVerdict> | undefined> {

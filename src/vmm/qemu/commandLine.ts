@@ -19,7 +19,7 @@ export const scsiBus = 'scsi0.0';
 const minMemoryMiB = 48;
 export const consoleBytes = 64 * 1024;
 /** The guest finds its end of the agent's channel by this name. */
-export const agentPortName = 'hrun.agent';
+const agentPortName = 'hrun.agent';
 
 /**
  * QEMU's arguments for a cold boot. Every value that comes from outside travels as JSON or as an argument of its own,
@@ -61,7 +61,8 @@ const profiles: Readonly<Record<Accelerator, Profile>> = {
     machine: 'pit=on,pic=on,rtc=on',
     // in MiB, against 1 GiB by default, which would come on top of the guest's memory
     accelerator: 'tcg,tb-size=128',
-    cpu: 'max',
+    // TCG runs "rep movsb" byte by byte, so the guest's kernel must not prefer it for copying pages
+    cpu: 'max,erms=off',
     kernel: ['no_timer_check', 'noreplace-smp', 'lapic_timer_khz=1000000', 'mitigations=off'],
   },
 };

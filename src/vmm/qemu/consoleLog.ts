@@ -28,7 +28,7 @@ export class ConsoleLog {
 }
 
 /** Console output fit for a terminal, its line ends kept. */
-export function printableLines(bytes: Uint8Array): string {
+function printableLines(bytes: Uint8Array): string {
   return Buffer.from(bytes)
     .toString('utf8')
     .split(/\r*\n/)

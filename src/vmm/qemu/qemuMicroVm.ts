@@ -94,10 +94,11 @@ export class QemuMicroVm implements MicroVm {
   }
 
   async #askStatus(): Promise<void> {
-    const answer = await this.#qmp
+    const status = await this.#qmp
       .execute('query-status', {}, AbortSignal.timeout(consoleLimitMs))
+      .then(parseStatus)
       .catch(() => undefined); // then the connection is closing, and its end tells
-    if (answer !== undefined) this.#handleStatus(parseStatus(answer));
+    if (status !== undefined) this.#handleStatus(status);
   }
 
   #handleStatus(status: string): void {

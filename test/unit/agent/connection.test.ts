@@ -88,6 +88,18 @@ describe('an agent connection', () => {
     expect(guest.ports).to.have.length(2);
   });
 
+  it('shows nothing of the guest that could move a cursor', async () => {
+    await using directory = await temporaryDirectory();
+    const hostile = { ...greeting, kernelRelease: `6\u001b[2J${'x'.repeat(10_000)}` };
+    using guest = guestWith({ hello: (_call, answer) => answer(null, hostile) });
+    await using connection = await connectAgent(
+      guest.dial,
+      { socketPath: join(directory.path, 'a') },
+      soon(),
+    );
+    expect(connection.hello.kernelRelease).to.match(/^6\?\[2Jx{100,199}…$/);
+  });
+
   it('refuses an agent of another protocol', async () => {
     await using directory = await temporaryDirectory();
     using guest = guestWith({ hello: (_call, answer) => answer(null, { ...greeting, protocol: 2 }) });

@@ -124,7 +124,7 @@ describe('the command line of QEMU', () => {
   it('keeps the timers a TCG guest needs, and tells it the frequency it cannot measure', () => {
     const tcg = build();
     expect(valuesOf(tcg, '-M')[0]).to.include('pit=on,pic=on,rtc=on');
-    expect(valuesOf(tcg, '-cpu')).to.deep.equal(['max']);
+    expect(valuesOf(tcg, '-cpu')[0]).to.match(/^max\b/);
     expect(kernelParameters(tcg)).to.include('tsc_early_khz=2600000');
     expect(kernelParameters(build({}, { tscKhz: undefined })).join()).not.to.include('tsc_early');
     const kvm = build({ shape: { ...shape, accelerator: 'kvm' } });
