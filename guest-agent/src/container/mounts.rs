@@ -24,9 +24,19 @@ const DEFAULT_MODE: u32 = 0o755;
 
 /// Makes one mount of the request.
 pub fn apply(root: BorrowedFd<'_>, paths: &RootPaths, request: &Mount) -> Result<()> {
+    make(root, paths, request).map_err(|failure| match failure.reason {
+        FailureReason::DiskFull | FailureReason::InvalidRequest => failure,
+        _ => Failure::new(
+            FailureReason::MountFailed,
+            format!("cannot mount on {}: {}", request.destination, failure.message),
+        ),
+    })
+}
+
+fn make(root: BorrowedFd<'_>, paths: &RootPaths, request: &Mount) -> Result<()> {
     let options = MountOptions::parse(&request.options);
     let destination = Path::new(&request.destination);
-    let done = match &request.source {
+    match &request.source {
         Some(mount::Source::Kernel(kernel)) => mount_kernel_fs(root, destination, kernel, &options),
         Some(mount::Source::Share(share)) => {
             let shared = open_plain(&share_mount_point(&share.tag))?;
@@ -35,18 +45,23 @@ pub fn apply(root: BorrowedFd<'_>, paths: &RootPaths, request: &Mount) -> Result
             bind(root, destination, source.as_fd(), &options)
         }
         Some(mount::Source::Volume(volume)) => {
+            refuse_proc(&open_in(root, destination, OFlags::PATH))?;
             let source = prepare_volume(root, paths, &volume.name, destination)?;
             bind(root, destination, source.as_fd(), &options)
         }
         None => Err(Failure::invalid("a mount needs a source")),
-    };
-    done.map_err(|failure| match failure.reason {
-        FailureReason::DiskFull | FailureReason::InvalidRequest => failure,
-        _ => Failure::new(
+    }
+}
+
+/// Nothing of a container may stand in for a part of its proc, whichever links its image has.
+fn refuse_proc(target: &rustix::io::Result<OwnedFd>) -> Result<()> {
+    match target {
+        Ok(target) if is_on(target, PROC_MAGIC) => Err(Failure::new(
             FailureReason::MountFailed,
-            format!("cannot mount on {}: {}", request.destination, failure.message),
-        ),
-    })
+            "the destination lies inside proc",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the file to the agent's own tmpfs and binds it over the destination.
@@ -217,13 +232,8 @@ fn bind(root: BorrowedFd<'_>, destination: &Path, source: BorrowedFd<'_>, option
     } else {
         make_file(root, destination)
     };
+    refuse_proc(&target)?;
     let target = target.doing(|| "destination".into())?;
-    if is_on(&target, PROC_MAGIC) {
-        return Err(Failure::new(
-            FailureReason::MountFailed,
-            "the destination lies inside proc",
-        ));
-    }
     let copy = clone_tree(source, options.recursive_bind).doing(|| "bind".into())?;
     mount_setattr(copy.as_fd(), false, &options.attr).doing(|| "options".into())?;
     place(copy, target.as_fd(), options)

@@ -75,8 +75,8 @@ impl RootPaths {
     pub fn mount_disks(&self, disks: &DiskPair) -> Result<()> {
         self.undo_unless_ok(|| {
             self.make_directories(&[&self.root, &self.files, &self.scratch])?;
-            let flush = |disk: &Path, access| open_disk(disk, access).map(drop);
-            flush(&disks.scratch, Access::ReadWrite)?;
+            let flush = |disk: &Path| open_disk(disk, Access::ReadOnly).map(drop);
+            flush(&disks.scratch)?;
             mount_device(
                 &disks.scratch,
                 &self.scratch,
@@ -92,7 +92,7 @@ impl RootPaths {
                 return bind(&upper, &self.root);
             };
             self.make_directories(&[&self.image])?;
-            flush(device, Access::ReadOnly)?;
+            flush(device)?;
             match image_fs {
                 ImageFs::Ext4 => mount_device(device, &self.image, "ext4", MountFlags::RDONLY, c"noload")?,
                 ImageFs::Erofs => mount_device(device, &self.image, "erofs", MountFlags::RDONLY, c"")?,

@@ -1,11 +1,11 @@
 //! The two bounded byte queues between the link and one epoch's HTTP/2 connection.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Bytes held in each direction before the side that produces them has to wait.
@@ -15,9 +15,9 @@ pub(super) const QUEUE_LIMIT: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct Queues {
     /// From the host.
-    pub inbox: VecDeque<u8>,
+    pub inbox: BytesMut,
     /// To the host.
-    pub outbox: VecDeque<u8>,
+    pub outbox: BytesMut,
     /// No more input comes: the host closed, went away or opened another epoch.
     pub ended: bool,
     /// The stream was dropped or shut down; the link still sends what `outbox` holds, then CLOSE.
@@ -29,7 +29,7 @@ pub(super) struct Queues {
 
 impl Queues {
     pub fn deliver(&mut self, bytes: &[u8]) {
-        self.inbox.extend(bytes);
+        self.inbox.extend_from_slice(bytes);
         wake(&mut self.reader);
     }
 
@@ -38,9 +38,9 @@ impl Queues {
     }
 
     /// Moves up to `limit` bytes of output into `into`.
-    pub fn take_output(&mut self, limit: usize) -> Vec<u8> {
+    pub fn take_output(&mut self, limit: usize) -> Bytes {
         let length = self.outbox.len().min(limit);
-        let taken = self.outbox.drain(..length).collect();
+        let taken = self.outbox.split_to(length).freeze();
         wake(&mut self.writer);
         taken
     }
@@ -102,10 +102,9 @@ impl Read for EpochStream {
             queues.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let (head, _) = queues.inbox.as_slices();
-        let length = head.len().min(buf.remaining());
-        buf.put_slice(&head[..length]);
-        queues.inbox.drain(..length);
+        let length = queues.inbox.len().min(buf.remaining());
+        buf.put_slice(&queues.inbox[..length]);
+        queues.inbox.advance(length);
         wake(&mut queues.link);
         Poll::Ready(Ok(()))
     }
@@ -122,7 +121,7 @@ impl Write for EpochStream {
             queues.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        queues.outbox.extend(&bytes[..length]);
+        queues.outbox.extend_from_slice(&bytes[..length]);
         wake(&mut queues.link);
         Poll::Ready(Ok(length))
     }

@@ -144,7 +144,7 @@ struct UnpackTarget {
 
 impl UnpackTarget {
     fn mount(device: &Path, serial: &str) -> Result<Self> {
-        open_disk(device, Access::ReadWrite)?;
+        open_disk(device, Access::ReadOnly)?;
         let path = Path::new(STATE_DIR).join(format!("unpack-{serial}"));
         std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;
         mount_device(device, &path, "ext4", MountFlags::NOATIME, c"discard")?;
