@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export const hrunPath = resolve(import.meta.dirname, '../../dist/hrun');
 
@@ -21,6 +22,8 @@ export interface CommandOptions {
   readonly cwd?: string;
   readonly signal?: AbortSignal;
 }
+
+const endingMs = 2000;
 
 /** An hrun of its own: own root, own daemon. Disposing stops it and fails when anything is left behind. */
 export interface HrunHost extends AsyncDisposable {
@@ -77,8 +80,8 @@ export async function newHrunHost(): Promise<HrunHost> {
     },
     [Symbol.asyncDispose]: async () => {
       const stopped = await hrun(['daemon', 'stop', '--force']);
-      const left = await processes();
-      for (const { pid } of left) process.kill(pid, 'SIGKILL');
+      const left = await processesAfter(endingMs, processes);
+      for (const { pid } of left) kill(pid);
       const mounts = (await readFile('/proc/self/mountinfo', 'utf8'))
         .split('\n')
         .filter((line) => line.includes(directory));
@@ -88,6 +91,28 @@ export async function newHrunHost(): Promise<HrunHost> {
       if (mounts.length > 0) throw new Error(`left mounted: ${mounts.join('; ')}`);
     },
   };
+}
+
+/** Those that are still there after a while: the keeper ends a moment later than the daemon, a killed one has to be reaped. */
+async function processesAfter(
+  limitMs: number,
+  list: HrunHost['processes'],
+): ReturnType<HrunHost['processes']> {
+  const deadline = performance.now() + limitMs;
+  for (let pauseMs = 2; ; pauseMs *= 2) {
+    const left = await list();
+    if (left.length === 0 || performance.now() > deadline) return left;
+    await sleep(pauseMs);
+  }
+}
+
+/** One that ended since it was found is fine. */
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 /** Collects the output of a child to its end. */
