@@ -52,7 +52,7 @@ $(INITRAMFS): $(call sources,guest-agent images/initramfs) | tools
 
 $(FRONT): $(call sources,src/front guest-agent/archive) | tools
 	mkdir -p $(@D)
-	cargo build --release --locked --manifest-path src/front/Cargo.toml
+	cd src/front && cargo build --release --locked
 	install -m 755 src/front/target/release/hrun $@
 
 $(DAEMON): $(call sources,src build/bundle.ts) package-lock.json | tools

@@ -20,6 +20,9 @@ pub mod kind {
     pub const EXIT_ACK: u8 = 0x08;
     pub const HAND_DONE: u8 = 0x09;
     pub const OUTPUT_GONE: u8 = 0x0a;
+    /// Only of a stand-in, and so is the next.
+    pub const SERVER_ENDED: u8 = 0x0b;
+    pub const SHARES_CLOSED: u8 = 0x0c;
 
     pub const ACCEPTED: u8 = 0x81;
     pub const REFUSED: u8 = 0x82;
@@ -32,6 +35,8 @@ pub mod kind {
     pub const EXIT: u8 = 0x89;
     pub const HAND: u8 = 0x8a;
     pub const STDIN_CLOSED: u8 = 0x8b;
+    /// Only to a stand-in.
+    pub const CLOSE_SHARES: u8 = 0x8c;
 }
 
 /// A whole frame, ready to be written.

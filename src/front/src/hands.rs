@@ -3,6 +3,7 @@
 
 mod copy;
 mod files;
+mod stand_in;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -153,6 +154,7 @@ impl Hands {
                 Vec::new(),
             )),
             "pack" => Ok((copy::pack(request)?, Vec::new())),
+            "standIn" => Ok((stand_in::start(request)?, Vec::new())),
             "unpack" => Ok((copy::unpack(request)?, Vec::new())),
             _ => Err(Errno::ENOSYS.into()),
         }

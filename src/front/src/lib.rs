@@ -14,6 +14,7 @@ mod output;
 mod paths;
 mod run_directory;
 mod signals;
+mod stand_in;
 mod sys;
 mod terminal;
 
@@ -21,12 +22,14 @@ use std::os::unix::ffi::OsStrExt;
 
 /// `argv[0]` of the roles that only hrun itself starts, through `/proc/self/exe`.
 const KEEPER: &str = "hrun-keeper";
+const STAND_IN: &str = "hrun-stand-in";
 
 pub fn main() -> ! {
     let started = sys::monotonic_ns();
     let role = std::env::args_os().next().unwrap_or_default();
     match role.as_bytes() {
         name if name == KEEPER.as_bytes() => keeper::main(),
+        name if name == STAND_IN.as_bytes() => stand_in::main(),
         _ => door::main(started),
     }
 }

@@ -24,11 +24,18 @@ const KEPT: usize = 32;
 
 impl Link {
     pub fn new(stream: UnixStream) -> Self {
+        Link::of(Some(stream))
+    }
+
+    /// One on which nobody has connected yet.
+    pub fn unconnected() -> Self {
+        Link::of(None)
+    }
+
+    fn of(stream: Option<UnixStream>) -> Self {
+        let kept = Vec::new();
         Link {
-            outgoing: Mutex::new(Outgoing {
-                stream: Some(stream),
-                kept: Vec::new(),
-            }),
+            outgoing: Mutex::new(Outgoing { stream, kept }),
             generation: AtomicU64::new(1),
         }
     }

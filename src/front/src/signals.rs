@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::sys;
 use crate::terminal;
 
-const FORWARDED: [Signal; 6] = [
+pub const FORWARDED: [Signal; 6] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,

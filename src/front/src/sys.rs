@@ -86,15 +86,31 @@ pub fn moved_up(fd: impl AsFd) -> io::Result<std::os::fd::OwnedFd> {
     }
 }
 
-/// Closes what the caller left open: a daemon must hold nothing of the one who happened to call first.
-pub fn close_from(first: RawFd) {
-    // SAFETY: at this point nothing in this process owns a descriptor from `first` on.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) };
-    if done != 0 {
-        // SAFETY: as above; an older kernel than 5.9.
-        (first..65536).for_each(|fd| unsafe {
-            libc::close(fd);
-        });
+/// Closes what the caller left open above stderr: who stays must hold nothing of the one who happened to call first.
+pub fn close_all_but(kept: &[RawFd]) {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        close_range(first, fd as u32);
+        first = fd as u32 + 1;
+    }
+    close_range(first, libc::c_uint::MAX);
+}
+
+/// From `first` to before `end`.
+fn close_range(first: u32, end: u32) {
+    if first >= end {
+        return;
+    }
+    // SAFETY: nothing in this process owns these descriptors any more.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, end - 1, 0) != 0 {
+            // A kernel before 5.9.
+            for fd in first..end.min(65536) {
+                libc::close(fd as RawFd);
+            }
+        }
     }
 }
 

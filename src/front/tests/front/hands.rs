@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::support::{Connection, Daemon, Front, Place, written};
 
 pub struct Lent {
-    connection: Connection,
-    front: Front,
+    pub connection: Connection,
+    pub front: Front,
     pub place: Place,
-    last: u32,
+    pub last: u32,
 }
 
 pub struct Done {

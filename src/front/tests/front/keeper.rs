@@ -87,10 +87,10 @@ impl Drop for Kept {
 }
 
 /// The end of a process that is not a child of the test.
-struct Gone(std::os::fd::OwnedFd);
+pub struct Gone(std::os::fd::OwnedFd);
 
 impl Gone {
-    fn of(pid: Pid) -> Gone {
+    pub fn of(pid: Pid) -> Gone {
         // SAFETY: pidfd_open gives a new descriptor or an error.
         unsafe {
             let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0)).unwrap();
@@ -98,7 +98,7 @@ impl Gone {
         }
     }
 
-    fn wait(&self) {
+    pub fn wait(&self) {
         use nix::poll::{PollFd, PollFlags, poll};
         use std::os::fd::AsFd;
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

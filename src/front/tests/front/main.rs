@@ -6,5 +6,6 @@ mod handshake;
 mod keeper;
 mod relay;
 mod resume;
+mod stand_in;
 mod support;
 mod terminal;

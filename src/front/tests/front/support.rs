@@ -113,7 +113,7 @@ pub struct Daemon {
 
 pub struct Connection {
     pub stream: UnixStream,
-    frames: FrameReader,
+    pub frames: FrameReader,
 }
 
 pub struct Hello {

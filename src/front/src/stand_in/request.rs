@@ -1,0 +1,203 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde_json::Value;
+
+/// Why there is no stand-in: an errno for programs, a sentence for people.
+#[derive(Debug)]
+pub struct Trouble {
+    pub errno: Errno,
+    pub message: String,
+}
+
+/// Adds to an error what was being done.
+pub trait Why<T> {
+    fn why(self, what: impl fmt::Display) -> Result<T, Trouble>;
+
+    fn why_of(self, what: &str, path: &Path) -> Result<T, Trouble>
+    where
+        Self: Sized,
+    {
+        self.why(format_args!("{what} {}", path.display()))
+    }
+}
+
+impl<T> Why<T> for Result<T, Errno> {
+    fn why(self, what: impl fmt::Display) -> Result<T, Trouble> {
+        self.map_err(|errno| Trouble {
+            errno,
+            message: format!("{what}: {}", errno.desc()),
+        })
+    }
+}
+
+impl<T> Why<T> for std::io::Result<T> {
+    fn why(self, what: impl fmt::Display) -> Result<T, Trouble> {
+        self.map_err(|error| Trouble {
+            errno: error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw),
+            message: format!("{what}: {error}"),
+        })
+    }
+}
+
+pub struct Request {
+    pub control_path: PathBuf,
+    pub socket_path: Option<PathBuf>,
+    pub shares: Vec<Share>,
+    pub server: Option<Vec<String>>,
+    pub stdio: Stdio,
+}
+
+pub struct Share {
+    pub name: String,
+    pub path: PathBuf,
+    pub readonly: bool,
+    pub create: bool,
+}
+
+pub enum Stdio {
+    None,
+    Inherit,
+    Terminal { console_socket: PathBuf },
+}
+
+const MOST_SHARES: usize = 1024;
+
+impl Request {
+    pub fn parse(text: &[u8]) -> Result<Request, Trouble> {
+        let value: Value = serde_json::from_slice(text).map_err(|error| invalid(format!("no request: {error}")))?;
+        let path = |name: &str| value[name].as_str().map(PathBuf::from);
+        let control_path = path("controlPath").ok_or_else(|| invalid("controlPath is missing"))?;
+        let server = match &value["server"] {
+            Value::Null => None,
+            server => Some(
+                strings(server)
+                    .filter(|argv| !argv.is_empty())
+                    .ok_or_else(|| invalid("server is no argv"))?,
+            ),
+        };
+        let socket_path = path("socketPath");
+        if server.is_some() && socket_path.is_none() {
+            return Err(invalid("socketPath is missing"));
+        }
+        let stdio = match value["stdio"].as_str() {
+            Some("inherit") => Stdio::Inherit,
+            Some("terminal") => {
+                let console_socket = path("consoleSocket").ok_or_else(|| invalid("consoleSocket is missing"))?;
+                Stdio::Terminal { console_socket }
+            }
+            Some("none") => Stdio::None,
+            None if value["stdio"].is_null() => Stdio::None,
+            _ => return Err(invalid("stdio is neither none, inherit nor terminal")),
+        };
+        Ok(Request {
+            control_path,
+            socket_path,
+            shares: shares(&value["shares"])?,
+            server,
+            stdio,
+        })
+    }
+}
+
+fn shares(value: &Value) -> Result<Vec<Share>, Trouble> {
+    let none = Vec::new();
+    let items = if value.is_null() {
+        &none
+    } else {
+        value.as_array().ok_or_else(|| invalid("shares is no list"))?
+    };
+    if items.len() > MOST_SHARES {
+        return Err(invalid(format!("more than {MOST_SHARES} shares")));
+    }
+    let mut shares: Vec<Share> = Vec::new();
+    for item in items {
+        let (Some(name), Some(path)) = (item["name"].as_str(), item["path"].as_str()) else {
+            return Err(invalid("a share without name or path"));
+        };
+        // One component, and nothing that the path of a mount could mean otherwise.
+        let plain = !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\0']);
+        if !plain || shares.iter().any(|share| share.name == name) {
+            return Err(invalid(format!("a share cannot be called {name:?}, or two are")));
+        }
+        shares.push(Share {
+            name: name.into(),
+            path: path.into(),
+            readonly: item["readonly"]
+                .as_bool()
+                .ok_or_else(|| invalid("a share without readonly"))?,
+            create: item["create"].as_bool().unwrap_or(false),
+        });
+    }
+    Ok(shares)
+}
+
+fn strings(value: &Value) -> Option<Vec<String>> {
+    value
+        .as_array()?
+        .iter()
+        .map(|item| item.as_str().map(str::to_owned))
+        .collect()
+}
+
+pub fn invalid(message: impl Into<String>) -> Trouble {
+    Trouble {
+        errno: Errno::EINVAL,
+        message: message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(value: Value) -> Result<Request, Trouble> {
+        Request::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn takes_what_the_document_says() {
+        let request = parse(json!({
+            "op": "standIn", "controlPath": "/run/c", "socketPath": "/run/s",
+            "shares": [{ "name": "0", "path": "/a", "readonly": true }, { "name": "1", "path": "b", "readonly": false, "create": true }],
+            "server": ["/bin/virtiofsd", "--fd={fd}"],
+        }));
+        let request = request.unwrap_or_else(|trouble| panic!("{}", trouble.message));
+        assert_eq!(request.shares.len(), 2);
+        assert!(request.shares[0].readonly && !request.shares[0].create && request.shares[1].create);
+        assert!(matches!(request.stdio, Stdio::None));
+    }
+
+    #[test]
+    fn refuses_names_that_are_more_than_a_name() {
+        let names = ["", ".", "..", "a/b", "/", "a\0b", &"x".repeat(256)];
+        for name in names {
+            let shares = json!([{ "name": name, "path": "/", "readonly": true }]);
+            let trouble = parse(json!({ "controlPath": "/c", "shares": shares })).err().unwrap();
+            assert_eq!(trouble.errno, Errno::EINVAL, "{name:?}");
+        }
+        let twice =
+            json!([{ "name": "a", "path": "/", "readonly": true }, { "name": "a", "path": "/", "readonly": true }]);
+        assert!(parse(json!({ "controlPath": "/c", "shares": twice })).is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_missing_or_of_another_kind() {
+        let requests = [
+            json!(null),
+            json!({}),
+            json!({ "controlPath": "/c", "server": ["x"] }),
+            json!({ "controlPath": "/c", "socketPath": "/s", "server": [] }),
+            json!({ "controlPath": "/c", "socketPath": "/s", "server": "x" }),
+            json!({ "controlPath": "/c", "stdio": "terminal" }),
+            json!({ "controlPath": "/c", "stdio": 7 }),
+            json!({ "controlPath": "/c", "shares": {} }),
+            json!({ "controlPath": "/c", "shares": [{ "name": "a", "path": "/" }] }),
+        ];
+        for request in requests {
+            assert!(parse(request.clone()).is_err(), "{request}");
+        }
+    }
+}

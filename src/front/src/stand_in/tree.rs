@@ -1,0 +1,155 @@
+use std::fs::{DirBuilder, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{chdir, getegid, geteuid, pivot_root};
+
+use super::mounts;
+use super::request::{Share, Trouble, Why, invalid};
+
+const NONE: Option<&str> = None;
+
+/// The one tree that the guest sees of the caller's files, in a mount namespace of its own.
+pub struct Tree {
+    path: PathBuf,
+    names: Vec<String>,
+}
+
+impl Tree {
+    /// Leaves the caller's mount namespace and builds the tree over `at`, a directory that nobody here needs any more.
+    pub fn build(at: &Path, shares: &[Share]) -> Result<Tree, Trouble> {
+        leave_namespace()?;
+        mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).why("cannot make its mounts private")?;
+        let path = at.canonicalize().why_of("cannot use", at)?;
+        // Before the tree hides what may lie below its place; in the new namespace, which alone may copy its mounts.
+        let sources = shares.iter().map(Source::open).collect::<Result<Vec<_>, _>>()?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(
+            Some("hrun"),
+            &path,
+            Some("tmpfs"),
+            flags,
+            Some("mode=0755,size=1m,nr_inodes=2048"),
+        )
+        .why_of("cannot mount a tmpfs on", &path)?;
+        for source in &sources {
+            source.attach(&path.join(&source.share.name))?;
+        }
+        let readonly = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(NONE, &path, NONE, readonly, NONE).why("cannot make the tree read-only")?;
+        Ok(Tree {
+            path,
+            names: shares.iter().map(|share| share.name.clone()).collect(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets go of every mount but the tree's, so that nothing else of the caller stays busy. Below a chroot or an
+    /// initramfs the kernel does not allow it; then they stay.
+    pub fn become_root(&self) {
+        let done = chdir(&self.path)
+            .and_then(|()| pivot_root(".", "."))
+            .and_then(|()| umount2(".", MntFlags::MNT_DETACH));
+        let _ = done.and(chdir("/"));
+    }
+
+    /// Removes the binds. Whoever else is in this namespace loses them too.
+    pub fn remove(self) {
+        for name in &self.names {
+            // One of the two is where the tree is now.
+            for place in [Path::new("/"), &self.path] {
+                let _ = umount2(&place.join(name), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+            }
+        }
+    }
+}
+
+/// A user who may not do so otherwise does it in a user namespace in which there is nobody but him.
+fn leave_namespace() -> Result<(), Trouble> {
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Err(Errno::EPERM) => {}
+        result => return result.why("cannot have a mount namespace of its own"),
+    }
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).why("cannot have namespaces of its own")?;
+    std::fs::write("/proc/self/setgroups", "deny").why("cannot give up supplementary groups")?;
+    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).why("cannot map its user")?;
+    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).why("cannot map its group")
+}
+
+struct Source<'a> {
+    share: &'a Share,
+    file: OwnedFd,
+    is_directory: bool,
+}
+
+impl Source<'_> {
+    fn open(share: &Share) -> Result<Source<'_>, Trouble> {
+        let path = &share.path;
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let file = match open(path, flags, Mode::empty()) {
+            Err(Errno::ENOENT) if share.create => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(path)
+                    .why_of("cannot create", path)?;
+                open(path, flags, Mode::empty())
+            }
+            result => result,
+        };
+        let file = file.why_of("cannot share", path)?;
+        let found = fstat(&file).why_of("cannot share", path)?;
+        let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFDIR && kind != SFlag::S_IFREG {
+            return Err(invalid(format!(
+                "cannot share {}: it is neither a directory nor a regular file",
+                path.display()
+            )));
+        }
+        Ok(Source {
+            share,
+            file,
+            is_directory: kind == SFlag::S_IFDIR,
+        })
+    }
+
+    fn attach(&self, target: &Path) -> Result<(), Trouble> {
+        let named = |error: std::io::Result<()>| error.why_of("cannot share", &self.share.path);
+        match self.is_directory {
+            true => named(DirBuilder::new().mode(0o755).create(target))?,
+            false => named(File::create_new(target).map(drop))?,
+        }
+        self.bind(target).why_of("cannot share", &self.share.path)
+    }
+
+    fn bind(&self, target: &Path) -> Result<(), Errno> {
+        let readonly = self.share.readonly;
+        match mounts::copy_tree(&self.file) {
+            Ok(copy) => match mounts::restrict(&copy, readonly) {
+                Ok(()) => mounts::attach(&copy, target),
+                Err(error) if mounts::is_missing(error) => {
+                    mounts::attach(&copy, target)?;
+                    mounts::restrict_each(target, readonly)
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) if mounts::is_missing(error) => self.bind_the_old_way(target),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn bind_the_old_way(&self, target: &Path) -> Result<(), Errno> {
+        mounts::bind(&self.file, target)?;
+        mounts::restrict_each(target, self.share.readonly)
+    }
+}
