@@ -82,7 +82,7 @@ pub fn bind(source: &impl AsFd, target: &Path) -> Result<(), Errno> {
 
 /// What `restrict` does, mount by mount, at `target`.
 pub fn restrict_each(target: &Path, readonly: bool) -> Result<(), Errno> {
-    let table = std::fs::read("/proc/self/mountinfo").map_err(|_| Errno::ENOENT)?;
+    let table = std::fs::read("/proc/thread-self/mountinfo").map_err(|_| Errno::ENOENT)?;
     for (point, flags) in mounts_below(&table, target) {
         let only = if readonly { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         let flags = flags | only | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
@@ -152,6 +152,45 @@ mod tests {
                 (PathBuf::from("/tree"), second)
             ]
         );
+    }
+
+    /// What is done where open_tree and mount_setattr are refused. In a thread of its own, which has its own mounts.
+    #[test]
+    fn binds_and_restricts_the_old_way_too() {
+        use nix::sched::{CloneFlags, unshare};
+        use std::fs::{self, File};
+
+        let place = tempfile::tempdir().unwrap();
+        let (source, target) = (place.path().join("source dir"), place.path().join("target dir"));
+        let tested = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).unwrap();
+            fs::create_dir_all(source.join("nested")).unwrap();
+            fs::create_dir(&target).unwrap();
+            mount(
+                Some("t"),
+                &source.join("nested"),
+                Some("tmpfs"),
+                MsFlags::MS_NOEXEC,
+                NONE,
+            )
+            .unwrap();
+            bind(&File::open(&source).unwrap(), &target).unwrap();
+            fs::write(target.join("nested/before"), "").unwrap();
+            restrict_each(&target, true).unwrap();
+            for path in ["after", "nested/after"] {
+                let error = fs::write(target.join(path), "").unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{path}");
+            }
+            let table = fs::read("/proc/thread-self/mountinfo").unwrap();
+            let all = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            let found = mounts_below(&table, &target);
+            assert_eq!(found.len(), 2);
+            assert!(found.iter().all(|(_, flags)| flags.contains(all)));
+            assert!(found[1].1.contains(MsFlags::MS_NOEXEC));
+            fs::write(source.join("nested/still"), "").unwrap();
+        });
+        tested.join().unwrap();
     }
 
     #[test]

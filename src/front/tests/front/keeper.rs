@@ -318,6 +318,15 @@ fn a_daemon_notices_the_death_of_its_keeper_and_the_next_command_starts_both() {
 }
 
 #[test]
+fn a_command_goes_on_when_its_daemon_or_even_the_keeper_was_killed() {
+    for deed in ["attach", "attachAlone"] {
+        let kept = Kept::new();
+        let front = Front::spawn(&mut kept.0.command([deed]));
+        assert_eq!(front.finish(), (Some(7), "one two".into(), "".into()), "{deed}");
+    }
+}
+
+#[test]
 fn two_places_have_two_daemons() {
     let (one, other) = (Kept::new(), Kept::new());
     let (first, second) = (one.facts(), other.facts());
