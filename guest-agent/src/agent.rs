@@ -42,32 +42,35 @@ fn run(started_ns: u64) -> Result<Infallible> {
 async fn serve(agent: Arc<Agent>, options: Options) -> Result<Infallible> {
     match options.transport {
         Transport::Serial => {
-            let port = open_port().await?;
+            if options.vsock_loopback {
+                tokio::spawn(serve_vsock(Arc::clone(&agent), listen(options)?));
+            }
             let arrivals = Arrivals::default();
-            let link = tokio::spawn(Link::new(port, arrivals.clone()));
-            announce(options);
-            prepare_when_idle(&agent);
-            let served = tokio::spawn(async move { connection::serve(agent, || arrivals.next()).await });
-            let error = link.await.unwrap_or_else(std::io::Error::other);
-            served.abort();
-            Err(error).doing(|| "using the serial port".into())
+            let link = tokio::spawn(Link::new(open_port().await?, arrivals.clone()));
+            get_ready(&agent, options);
+            tokio::spawn(async move { connection::serve(agent, || arrivals.next()).await });
+            Err(link.await.unwrap_or_else(std::io::Error::other)).doing(|| "using the serial port".into())
         }
-        Transport::Vsock { loopback } => {
-            let listener = VsockListener::bind(loopback).doing(|| "listening on vsock".into())?;
-            announce(options);
-            prepare_when_idle(&agent);
-            Ok(connection::serve(agent, || listener.accept()).await)
+        Transport::Vsock => {
+            let listener = listen(options)?;
+            get_ready(&agent, options);
+            Ok(serve_vsock(agent, listener).await)
         }
     }
 }
 
-fn announce(options: Options) {
+fn listen(options: Options) -> Result<VsockListener> {
+    VsockListener::bind(options.vsock_loopback).doing(|| "listening on vsock".into())
+}
+
+async fn serve_vsock(agent: Arc<Agent>, listener: VsockListener) -> Infallible {
+    connection::serve(agent, || listener.accept()).await
+}
+
+fn get_ready(agent: &Arc<Agent>, options: Options) {
     if options.announce {
         boot::say_on_console("hrun-agent ready");
     }
-}
-
-fn prepare_when_idle(agent: &Arc<Agent>) {
     let agent = Arc::clone(agent);
     tokio::spawn(async move { agent.prepare_when_idle().await });
 }

@@ -128,7 +128,11 @@ impl<P: Port> Link<P> {
                 Received::Bytes(length) => {
                     self.decoder.push(&self.scratch[..length]);
                 }
-                Received::HostAway => self.drop_epoch(),
+                Received::HostAway => {
+                    // What the last host left unfinished stays so.
+                    self.decoder = Decoder::default();
+                    self.drop_epoch();
+                }
             },
         }
         while let Some(frame) = self.decoder.next_frame() {
