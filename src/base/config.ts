@@ -28,6 +28,7 @@ const ConfigFile = z.strictObject({
   stopTimeoutS: z.int().nonnegative().default(10),
   logMaxSize: sizeBytes.prefault('64m'),
   imageDiskSize: sizeBytes.prefault('64g'),
+  imageMaxEntries: z.int().positive().default(1_000_000),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -50,6 +51,8 @@ export interface Config {
   readonly logMaxBytes: number;
   /** Largest file system that an image may become. */
   readonly imageDiskBytes: number;
+  /** Most files and other entries that one layer may have. */
+  readonly imageMaxEntries: number;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -98,6 +101,7 @@ export function parseConfig(text: string, path: string): Config {
     stopTimeoutS: file.stopTimeoutS,
     logMaxBytes: file.logMaxSize,
     imageDiskBytes: file.imageDiskSize,
+    imageMaxEntries: file.imageMaxEntries,
     logLevel: file.logLevel,
   };
 }

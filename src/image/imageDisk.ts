@@ -1,6 +1,6 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { errnoOf, HrunError } from '../base/errors.ts';
+import { errnoOf } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import { formatSize } from '../base/units.ts';
 import { copySparse } from '../sys/sparseCopy.ts';
@@ -9,21 +9,25 @@ import { diskFull, explainDiskFull, type FreeBytes } from './diskFull.ts';
 import { makeExt4 } from './ext4.ts';
 import { createFlights, type Flights } from './flights.ts';
 import type { Image, ImageStore } from './imageStore.ts';
-import { type LayerExtent, writePlainLayers } from './plainLayers.ts';
+import { type LayerExtent, startPlainLayers } from './plainLayers.ts';
 import { type ImageProgress, shortDigest } from './progress.ts';
 
 export interface UnpackRequest {
-  /** Uncompressed layer tars at the extents. */
+  /** Names the image in errors. */
+  readonly subject: string;
+  /** Uncompressed layer tars at the extents; has its final size from the start. */
   readonly sourcePath: string;
   /** ext4, possibly with the layers below in it. */
   readonly targetPath: string;
-  readonly layers: readonly LayerExtent[];
+  /** In order; each comes true when it may be read, while later ones are still decompressed. */
+  readonly layers: readonly Promise<LayerExtent>[];
   readonly onProgress: (progress: UnpackProgress) => void;
 }
 
 interface UnpackProgress {
   /** Into `layers`. */
   readonly layerIndex: number;
+  readonly layerBytes: number;
   readonly bytesRead: number;
   readonly entries: number;
 }
@@ -149,25 +153,26 @@ async function buildFrom(
   const sourcePath = temporary();
   const targetPath = temporary();
   try {
+    await makeSparse(sourcePath, deps.diskBytes);
     const plain = {
       layers,
       subject,
       path: sourcePath,
       maxLayerBytes: deps.maxLayerBytes,
+      maxBytes: deps.diskBytes,
       freeBytes,
       progress,
     };
-    const extents = await writePlainLayers(store.blobs, plain, signal);
-    const plainBytes = extents.reduce((sum, { length }) => sum + length, 0);
-    if (plainBytes > deps.diskBytes) throw tooLarge(subject, plainBytes, deps.diskBytes);
+    await using decompressing = startPlainLayers(store.blobs, plain, signal);
     if (below.path === undefined) {
       await makeExt4(targetPath, deps.diskBytes, signal);
     } else if (!(await copyBelow(below.path, targetPath, deps.diskBytes, signal))) {
       return false;
     }
-    if (plainBytes > 0) {
-      const onProgress = (at: UnpackProgress) => tell(progress, layers[at.layerIndex]?.digest, extents, at);
-      await unpacker.unpack({ sourcePath, targetPath, layers: extents, onProgress }, signal);
+    if (layers.length > 0) {
+      const { extents } = decompressing;
+      const onProgress = (at: UnpackProgress) => tell(progress, layers[at.layerIndex]?.digest, at);
+      await unpacker.unpack({ subject, sourcePath, targetPath, layers: extents, onProgress }, signal);
     }
     for (const { digest } of layers) progress.part(shortDigest(digest), 'Unpacked');
     await publish(targetPath, path);
@@ -176,6 +181,11 @@ async function buildFrom(
     signal.throwIfAborted();
     throw explainDiskFull(cause, store.blobs.directory, `to unpack ${subject}`);
   }
+}
+
+async function makeSparse(path: string, sizeBytes: number): Promise<void> {
+  await using file = await open(path, 'wx', 0o600);
+  await file.truncate(sizeBytes);
 }
 
 async function copyBelow(from: string, to: string, diskBytes: number, signal: AbortSignal): Promise<boolean> {
@@ -217,24 +227,11 @@ async function checkSpace(
 function tell(
   progress: ImageProgress,
   digest: Digest | undefined,
-  extents: readonly LayerExtent[],
-  { layerIndex, bytesRead }: UnpackProgress,
+  { bytesRead, layerBytes: total }: UnpackProgress,
 ): void {
-  const total = extents[layerIndex]?.length;
-  if (digest === undefined || total === undefined) return;
-  progress.part(shortDigest(digest), 'Unpacking', {
-    current: Math.min(bytesRead, total),
-    total,
-    unit: 'bytes',
-  });
-}
-
-function tooLarge(subject: string, plainBytes: number, diskBytes: number): HrunError {
-  return new HrunError(
-    'DISK_FULL',
-    `${subject} unpacks to ${formatSize(plainBytes)}, but an image's disk has ${formatSize(diskBytes)}`,
-    { hint: 'raise imageDiskSize in the configuration' },
-  );
+  if (digest === undefined) return;
+  const current = Math.min(bytesRead, total);
+  progress.part(shortDigest(digest), 'Unpacking', { current, total, unit: 'bytes' });
 }
 
 async function exists(path: string): Promise<boolean> {

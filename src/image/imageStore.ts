@@ -210,9 +210,9 @@ export class ImageStore {
     return { ...taken, reclaimedBytes: await this.#sweep({ partial: true }, signal) };
   }
 
-  /** Removes blobs and disks that nothing refers to: what a failed load has stored, for one. */
-  async collect(signal: AbortSignal): Promise<number> {
-    return await this.#sweep({ partial: false }, signal);
+  /** Removes blobs and disks that nothing refers to: what a failed load has stored, for one; with `partial` unfinished downloads too. */
+  async collect(options: { readonly partial: boolean }, signal: AbortSignal): Promise<number> {
+    return await this.#sweep(options, signal);
   }
 
   #findByReference(reference: Reference): Image | undefined {

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { abortable } from '../base/abort.ts';
-import { HrunError, messageOf } from '../base/errors.ts';
+import { type ErrorCode, HrunError, isHrunError, messageOf } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
 import { Mutex } from '../base/mutex.ts';
@@ -17,6 +17,14 @@ import { type ImageProgress, noProgress } from './progress.ts';
 import { type PulledImage, type PullRequest, pullImage } from './pull.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import { layoutOf, stageArchive } from './stagedArchive.ts';
+
+/** Failures of a pull that meet the next attempt as well, or that only room can mend. */
+const hopeless: ReadonlySet<ErrorCode> = new Set([
+  'DIGEST_MISMATCH',
+  'DISK_FULL',
+  'IMAGE_INVALID',
+  'PLATFORM_MISMATCH',
+]);
 
 export interface ImagesDeps {
   /** `$HRUN_ROOT/images` */
@@ -88,7 +96,15 @@ export class Images {
   ): Promise<PulledImage> {
     const { directory, freeBytes, platform } = this.#deps;
     const deps = { store: this.store, downloads: this.#downloads, directory, freeBytes };
-    return await pullImage(deps, { platform, ...request }, signal);
+    try {
+      return await pullImage(deps, { platform, ...request }, signal);
+    } catch (error) {
+      // What came so far is of use to another attempt, unless that must end in the same way.
+      if (isHrunError(error) && hopeless.has(error.code)) {
+        await this.#collect({ partial: error.code === 'DISK_FULL' });
+      }
+      throw error;
+    }
   }
 
   /**
@@ -138,11 +154,15 @@ export class Images {
     try {
       return await work();
     } finally {
-      // Not with the caller's signal: an aborted load must be tidied up too, and its own error counts.
-      await this.store.collect(new AbortController().signal).catch((error: unknown) => {
-        this.#deps.log.warn({ error: messageOf(error) }, 'could not remove unreferenced blobs');
-      });
+      await this.#collect({ partial: false });
     }
+  }
+
+  /** Not with the caller's signal: an aborted command must be tidied up too, and its own error counts. */
+  async #collect(options: { readonly partial: boolean }): Promise<void> {
+    await this.store.collect(options, new AbortController().signal).catch((error: unknown) => {
+      this.#deps.log.warn({ error: messageOf(error) }, 'could not remove unreferenced blobs');
+    });
   }
 }
 

@@ -20,7 +20,7 @@ export interface LayerExtent {
   /** A multiple of 512. */
   readonly offset: number;
   readonly length: number;
-  /** Of the uncompressed layer. */
+  /** Of the layer as the image has it. */
   readonly digest: Digest;
 }
 
@@ -28,37 +28,66 @@ export interface PlainLayersRequest {
   readonly layers: readonly ImageLayer[];
   /** Names the image in errors. */
   readonly subject: string;
+  /** Exists, and has the size of `maxBytes`. */
   readonly path: string;
   readonly maxLayerBytes: number;
+  /** For all layers together. */
+  readonly maxBytes: number;
   readonly freeBytes: FreeBytes;
   readonly progress: ImageProgress;
 }
 
+/** Layers that are being decompressed. Disposing stops it. */
+export interface PlainLayers extends AsyncDisposable {
+  /** In order; each comes true when the layer is whole in the file and checked. */
+  readonly extents: readonly Promise<LayerExtent>[];
+}
+
 /**
- * Decompresses layers into one new file, one after the other, each checked against its diff id and padded to 512. The
- * file is the caller's to remove, after a failure too.
- * @throws HrunError LAYER_CORRUPT, DISK_FULL
+ * Begins to decompress layers into a file, one after the other, each checked against its diff id and starting at a
+ * multiple of 512. The file is the caller's to remove. What fails, fails the layer and all after it, with HrunError
+ * LAYER_CORRUPT or DISK_FULL.
  */
-export async function writePlainLayers(
+export function startPlainLayers(
   blobs: BlobStore,
   request: PlainLayersRequest,
   signal: AbortSignal,
-): Promise<readonly LayerExtent[]> {
-  const extents: LayerExtent[] = [];
+): PlainLayers {
+  const stop = new AbortController();
+  const pending = request.layers.map(() => Promise.withResolvers<LayerExtent>());
+  for (const { promise } of pending) promise.catch(() => {}); // nobody may ask for it
+  const writing = writePlainLayers(blobs, request, AbortSignal.any([signal, stop.signal]), (extent, index) =>
+    pending[index]?.resolve(extent),
+  ).catch((error: unknown) => {
+    for (const { reject } of pending) reject(error);
+  });
+  return {
+    extents: pending.map(({ promise }) => promise),
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await writing;
+    },
+  };
+}
+
+async function writePlainLayers(
+  blobs: BlobStore,
+  request: PlainLayersRequest,
+  signal: AbortSignal,
+  ready: (extent: LayerExtent, index: number) => void,
+): Promise<void> {
   try {
-    await using file = await open(request.path, 'wx', 0o600);
+    await using file = await open(request.path, 'r+');
     let offset = 0;
-    for (const layer of request.layers) {
+    for (const [index, layer] of request.layers.entries()) {
       const length = await writeLayer(blobs, file, layer, offset, request, signal);
-      extents.push({ offset, length, digest: layer.diffId });
+      ready({ offset, length, digest: layer.digest }, index);
       offset += Math.ceil(length / blockBytes) * blockBytes;
-      await file.truncate(offset);
     }
   } catch (cause) {
     signal.throwIfAborted();
     throw explainDiskFull(cause, blobs.directory, `to decompress ${request.subject}`);
   }
-  return extents;
 }
 
 async function writeLayer(
@@ -69,7 +98,7 @@ async function writeLayer(
   request: PlainLayersRequest,
   signal: AbortSignal,
 ): Promise<number> {
-  const { subject, maxLayerBytes, progress } = request;
+  const { subject, maxLayerBytes, maxBytes, progress } = request;
   const name = `layer ${shortDigest(layer.digest)} of ${subject}`;
   const hash = createHash('sha256');
   let length = 0;
@@ -80,6 +109,7 @@ async function writeLayer(
       if (length + chunk.length > maxLayerBytes) {
         throw corrupt(name, `it expands to more than ${formatSize(maxLayerBytes)}`);
       }
+      if (offset + length + chunk.length > maxBytes) throw tooLarge(subject, maxBytes);
       if (length - checked >= checkEveryBytes) {
         await checkSpace(request, offset + length + chunk.length);
         checked = length;
@@ -117,6 +147,14 @@ async function writeAllAt(file: FileHandle, chunk: Uint8Array, position: number)
     const { bytesWritten } = await file.write(chunk, done, chunk.length - done, position + done);
     done += bytesWritten;
   }
+}
+
+function tooLarge(subject: string, maxBytes: number): HrunError {
+  return new HrunError(
+    'DISK_FULL',
+    `${subject} unpacks to more than the ${formatSize(maxBytes)} that an image's disk has`,
+    { hint: 'raise imageDiskSize in the configuration' },
+  );
 }
 
 function corrupt(name: string, why: string, cause?: unknown): HrunError {

@@ -52,8 +52,8 @@ export interface PullDeps {
 }
 
 /**
- * Brings an image from its registry into the store. Blobs that came whole, and the parts of broken ones, are kept for
- * the next attempt whatever happens.
+ * Brings an image from its registry into the store. Blobs that came whole, and the parts of broken ones, are left for
+ * the next attempt.
  * @throws HrunError INVALID_ARGUMENT, INVALID_CONFIG, REGISTRY_…, IMAGE_UNKNOWN, IMAGE_INVALID, PLATFORM_MISMATCH,
  * DIGEST_MISMATCH, DISK_FULL
  */

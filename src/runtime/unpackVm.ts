@@ -1,8 +1,13 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HrunError } from '../base/errors.ts';
+import type { AgentClient } from '../agent/client.ts';
+import { failureReasonOf } from '../agent/failure.ts';
+import { abortable } from '../base/abort.ts';
+import { type ErrorCode, HrunError, isHrunError } from '../base/errors.ts';
 import { newVmId } from '../base/ids.ts';
-import type { Unpacker, UnpackRequest } from '../image/imageDisk.ts';
+import type { Unpacker } from '../image/imageDisk.ts';
+import type { LayerExtent } from '../image/plainLayers.ts';
+import { shortDigest } from '../image/progress.ts';
 import { whileRunning } from '../vmm/whileRunning.ts';
 import { openGuestVm } from './guestVm.ts';
 import { PhaseClock } from './phases.ts';
@@ -11,7 +16,10 @@ import type { RuntimeDeps } from './runtimeDeps.ts';
 const vcpus = 1;
 /** Page cache for the layers is what makes unpacking fast. */
 const memoryMiB = 512;
-const maxEntriesPerLayer = 1_000_000n;
+const hints: Partial<Record<ErrorCode, string>> = {
+  LAYER_CORRUPT: 'remove the image and get it again; if that does not help, it was built wrong',
+  DISK_FULL: 'raise imageDiskSize in the configuration',
+};
 const sourceSerial = 'layers';
 const targetSerial = 'target';
 
@@ -51,33 +59,54 @@ export function unpackerInVm(
       );
       await whileRunning(guest.vm, 'unpacking layers', signal, async (alive) => {
         const { client } = await guest.agent(alive);
-        const messages = client.unpackLayers(unpackLayersRequest(request), alive);
-        let done = false;
-        for await (const { layerIndex, bytesRead, entries, done: last } of messages) {
-          if (layerIndex >= request.layers.length && !last) {
-            throw new HrunError(
-              'AGENT_PROTOCOL',
-              `the agent unpacks layer ${layerIndex}, which was not given`,
-            );
-          }
-          if (last) done = true;
-          else request.onProgress({ layerIndex, bytesRead: Number(bytesRead), entries: Number(entries) });
+        const maxEntries = deps.config.imageMaxEntries;
+        for (const [layerIndex, ready] of request.layers.entries()) {
+          const extent = await abortable(ready, alive);
+          const asked = unpackLayersRequest(extent, request.subject, maxEntries);
+          await watchUnpacking(client.unpackLayers(asked, alive), ({ bytesRead, entries }) =>
+            request.onProgress({ layerIndex, layerBytes: extent.length, bytesRead, entries }),
+          ).catch((cause: unknown) => {
+            throw withHint(cause);
+          });
         }
-        if (!done) throw new HrunError('AGENT_PROTOCOL', 'the agent stopped unpacking without a word');
       });
     },
   };
 }
 
-function unpackLayersRequest({ layers }: UnpackRequest) {
+async function watchUnpacking(
+  messages: ReturnType<AgentClient['unpackLayers']>,
+  onProgress: (progress: { readonly bytesRead: number; readonly entries: number }) => void,
+): Promise<void> {
+  let done = false;
+  for await (const { bytesRead, entries, done: last } of messages) {
+    if (last) done = true;
+    else onProgress({ bytesRead: Number(bytesRead), entries: Number(entries) });
+  }
+  if (!done) throw new HrunError('AGENT_PROTOCOL', 'the agent stopped unpacking without a word');
+}
+
+/** What a user can do about a layer that the agent refused. */
+function withHint(error: unknown): unknown {
+  if (!isHrunError(error)) return error;
+  const tooMany = failureReasonOf(error) === 'TOO_MANY_ENTRIES';
+  const hint = tooMany ? 'raise imageMaxEntries in the configuration' : hints[error.code];
+  if (hint === undefined) return error;
+  return new HrunError(error.code, error.message, { cause: error.cause, hint });
+}
+
+function unpackLayersRequest({ offset, length, digest }: LayerExtent, subject: string, maxEntries: number) {
   return {
     sourceSerial,
     targetSerial,
-    layers: layers.map(({ offset, length, digest }) => ({
-      offset: BigInt(offset),
-      length: BigInt(length),
-      digest,
-    })),
-    maxEntriesPerLayer,
+    // what the agent calls the layer when it complains
+    layers: [
+      {
+        offset: BigInt(offset),
+        length: BigInt(length),
+        digest: `${shortDigest(digest)} of ${subject}`,
+      },
+    ],
+    maxEntriesPerLayer: BigInt(maxEntries),
   };
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { silentLog } from '../../src/base/log.ts';
 import type { Unpacker, UnpackRequest } from '../../src/image/imageDisk.ts';
 import { Images, type ImagesDeps } from '../../src/image/images.ts';
+import type { LayerExtent } from '../../src/image/plainLayers.ts';
 import { hostPlatform } from '../../src/image/platform.ts';
 
 export const never = new AbortController().signal;
@@ -25,21 +26,27 @@ export async function openTestImages(root: string, overrides: Partial<ImagesDeps
   });
 }
 
+interface RecordedUnpacking extends Omit<UnpackRequest, 'layers'> {
+  readonly layers: readonly LayerExtent[];
+  readonly tars: readonly Buffer[];
+}
+
 export interface RecordingUnpacker extends Unpacker {
-  readonly requests: readonly (UnpackRequest & { readonly tars: readonly Buffer[] })[];
+  readonly requests: readonly RecordedUnpacking[];
 }
 
 /** Keeps what it was asked to unpack; `then` runs before it is done. */
 export function recordingUnpacker(
   then: (request: UnpackRequest, signal: AbortSignal) => Promise<void> = async () => {},
 ): RecordingUnpacker {
-  const requests: (UnpackRequest & { readonly tars: readonly Buffer[] })[] = [];
+  const requests: RecordedUnpacking[] = [];
   return {
     requests,
     unpack: async (request, signal) => {
+      const layers = await Promise.all(request.layers);
       const source = await readFile(request.sourcePath);
-      const tars = request.layers.map(({ offset, length }) => source.subarray(offset, offset + length));
-      requests.push({ ...request, tars });
+      const tars = layers.map(({ offset, length }) => source.subarray(offset, offset + length));
+      requests.push({ ...request, layers, tars });
       await then(request, signal);
     },
   };

@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect } from 'chai';
 import { HrunError } from '../../../src/base/errors.ts';
+import type { UnpackRequest } from '../../../src/image/imageDisk.ts';
 import type { Images, ImagesDeps } from '../../../src/image/images.ts';
 import { noProgress } from '../../../src/image/progress.ts';
 import {
@@ -63,7 +64,7 @@ describe('the disk of an image', () => {
       ],
     });
     const unpacker = recordingUnpacker(async ({ onProgress }) =>
-      onProgress({ layerIndex: 1, bytesRead: 9, entries: 1 }),
+      onProgress({ layerIndex: 1, layerBytes: 2048, bytesRead: 9, entries: 1 }),
     );
     const said: string[] = [];
     const progress = {
@@ -79,7 +80,9 @@ describe('the disk of an image', () => {
     const [request] = unpacker.requests;
     expect(request?.tars.map((bytes) => digestOf(bytes))).to.deep.equal(image.config.diffIds);
     expect(request?.layers.map(({ offset }) => offset % 512)).to.deep.equal([0, 0, 0]);
-    expect(request?.layers.map(({ digest }) => digest)).to.deep.equal(image.config.diffIds);
+    expect(request?.layers.map(({ digest }) => digest)).to.deep.equal(
+      image.layers.map(({ digest }) => digest),
+    );
     expect(said).to.include(`${image.layers[1]?.digest.slice(7, 19)} Unpacking`);
     expect(await b.disks()).to.deep.equal([`disks/${image.chainId.slice(7)}.ext4`]);
     const { stdout } = await run('/usr/sbin/debugfs', ['-R', 'ls -p /', disk.path]);
@@ -116,6 +119,37 @@ describe('the disk of an image', () => {
     );
     expect(new Set((await Promise.all(asked)).map(({ path }) => path)).size).to.equal(1);
     expect(unpacker.requests).to.have.lengthOf(1);
+  });
+
+  it('is unpacked layer by layer, while later ones are still decompressed', async () => {
+    await using b = await bench();
+    const damaged = zstdCompressSync(top).subarray(0, -4);
+    const layers = [{ tar: base }, { tar: damaged, compression: 'none' as const }];
+    const image = await store(b.images, { layers });
+    const unpacked: string[] = [];
+    const unpacker = {
+      unpack: async ({ layers: extents }: UnpackRequest) => {
+        for (const extent of extents) unpacked.push((await extent).digest);
+      },
+    };
+    const building = b.images.disks.ensure(image, { unpacker, progress: noProgress }, never);
+    expect(await failure(building)).to.match(/^LAYER_CORRUPT: .* it is cut off/);
+    expect(unpacked).to.deep.equal([image.layers[0]?.digest]);
+    expect(await b.disks()).to.deep.equal([]);
+  });
+
+  it('is given up, with what is still decompressed for it, when it cannot be unpacked', async () => {
+    await using b = await bench();
+    const image = await store(b.images, { layers: [{ tar: base }, { tar: Buffer.alloc(30_000_000) }] });
+    const unpacker = {
+      unpack: async ({ layers: [first] }: UnpackRequest) => {
+        await first;
+        throw new HrunError('VM_DIED', 'the microVM is gone');
+      },
+    };
+    const building = b.images.disks.ensure(image, { unpacker, progress: noProgress }, never);
+    expect(await failure(building)).to.equal('VM_DIED: the microVM is gone');
+    expect(await b.disks()).to.deep.equal([]);
   });
 
   it('starts from the longest chain that is there', async () => {
@@ -259,7 +293,7 @@ describe('the disk of an image', () => {
     const image = await store(b.images, { layers: [{ tar: Buffer.alloc(20_000_000) }] });
     const unpacker = recordingUnpacker();
     expect(await failure(b.images.disks.ensure(image, { unpacker, progress: noProgress }, never))).to.match(
-      /^DISK_FULL: .* unpacks to 20MB, but an image's disk has 10MB$/,
+      /^DISK_FULL: .* unpacks to more than the 10MB that an image's disk has$/,
     );
     expect(await b.disks()).to.deep.equal([]);
   });

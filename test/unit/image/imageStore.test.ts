@@ -169,7 +169,7 @@ describe('the image store', () => {
     const reopened = await openTestImages(directory.path);
     expect(await readdir(at('tmp'))).to.deep.equal([]);
     expect(await readdir(at('partial'))).to.deep.equal(['d'.repeat(64)]);
-    await reopened.store.collect(never);
+    await reopened.store.collect({ partial: false }, never);
     expect((await filesOf(directory.path)).filter((path) => !path.startsWith('partial/'))).to.have.lengthOf(
       one.blobs.size,
     );
@@ -200,10 +200,10 @@ describe('the image store', () => {
     const { store } = await openTestImages(directory.path);
     using hold = store.blobs.hold();
     const stored = await store.blobs.write([Buffer.from('held')], { subject: 'x' }, hold, never);
-    await store.collect(never);
+    await store.collect({ partial: false }, never);
     expect(await store.blobs.sizeOf(stored.digest)).to.equal(4);
     hold[Symbol.dispose]();
-    await store.collect(never);
+    await store.collect({ partial: false }, never);
     expect(await store.blobs.sizeOf(stored.digest)).to.equal(undefined);
   });
 });
