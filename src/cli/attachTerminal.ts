@@ -24,7 +24,8 @@ export function openAttachIo(session: Session, { stdin, detachKeys }: AttachTerm
     onSignal: (listener) => session.onSignal(listener),
     rawTerminal: () => session.rawTerminal(),
     detached: detached.signal,
-    makeResumable: (record) => session.makeResumable(record),
+    // The engine does not know the keys; whoever comes back still has them in the fingers.
+    makeResumable: (record) => session.makeResumable({ ...record, detachKeys: [...detachKeys] }),
     settle: (exitCode) => session.settle(exitCode),
   };
 }

@@ -1,14 +1,16 @@
 import { unlink } from 'node:fs/promises';
 import { Socket } from 'node:net';
+import { join } from 'node:path';
 import { writeFileAtomically } from '../base/atomicFile.ts';
 import { type Config, readConfig } from '../base/config.ts';
-import { messageOf } from '../base/errors.ts';
+import { HrunError, messageOf } from '../base/errors.ts';
 import { type Log, stderrLog } from '../base/log.ts';
 import { createDirectories, findDist, type Paths } from '../base/paths.ts';
 import type { CliDeps } from '../cli/deps.ts';
 import { resumeCommand, runCommand } from '../cli/main.ts';
 import type { Session } from '../cli/session.ts';
 import type { Engine } from '../runtime/engine.ts';
+import { tryLockFile } from '../sys/fileLock.ts';
 import { onceItWorks } from './onceItWorks.ts';
 import { type FrontDoorServer, serveFrontDoors } from './server.ts';
 import { awaitedContainers, sweepSessionRecords } from './sessionRecords.ts';
@@ -24,6 +26,8 @@ export interface DaemonOptions {
   readonly searchPath: string;
   /** Instead of the engine of the rooms; for tests. */
   readonly openEngine?: () => Promise<Engine>;
+  /** Instead of JSON lines on stderr. */
+  readonly log?: Log;
 }
 
 /**
@@ -38,10 +42,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   await using stack = new AsyncDisposableStack();
   const config = onceItWorks(() => readConfig(paths.configFile));
   // Log at the default level until the configuration can be read: a broken one is told to who calls.
-  const log = stderrLog(await config().then(logLevelOf, () => 'info' as const));
+  const log = options.log ?? stderrLog(await config().then(logLevelOf, () => 'info' as const));
   const shutdown = new AbortController();
   stack.defer(() => shutdown.abort());
-  const engine = onceItWorks(options.openEngine ?? (() => openEngine(options, config, log, shutdown.signal)));
+  const rootLock = onceItWorks(async () => stack.use(await lockRoot(paths)));
+  const engine = onceItWorks(async () => {
+    await rootLock();
+    return options.openEngine?.() ?? openEngine(options, config, log, shutdown.signal);
+  });
   const startedAtMs = Date.now();
   let server: FrontDoorServer | undefined;
   let stopAfter: Session | undefined;
@@ -85,6 +93,17 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   engine().catch((error: unknown) => log.error({ error: messageOf(error) }, 'the engine did not start'));
   await Promise.race([stopping.promise, keeperGone(options.lifeline)]);
   log.info({}, 'stopping');
+}
+
+/** Two daemons would take each other's containers for leftovers. @throws HrunError INVALID_CONFIG */
+async function lockRoot({ root }: Paths): Promise<AsyncDisposable> {
+  const lock = await tryLockFile(join(root, 'daemon.lock'));
+  if (lock === undefined) {
+    throw new HrunError('INVALID_CONFIG', `${root} is in use by another daemon`, {
+      hint: 'give each HRUN_RUN an HRUN_ROOT of its own',
+    });
+  }
+  return lock;
 }
 
 async function openEngine(

@@ -4,7 +4,10 @@ import { access, type FileHandle, open, readdir, readFile, writeFile } from 'nod
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import { pathsFrom } from '../../../src/base/paths.ts';
+import { backoff } from '../../../src/base/backoff.ts';
+import { readConfig } from '../../../src/base/config.ts';
+import { silentLog } from '../../../src/base/log.ts';
+import { type Paths, pathsFrom } from '../../../src/base/paths.ts';
 import { onceItWorks } from '../../../src/daemon/onceItWorks.ts';
 import { runDaemon } from '../../../src/daemon/start.ts';
 import type { Engine } from '../../../src/runtime/engine.ts';
@@ -17,30 +20,36 @@ const emptyEngine = {
   system: { running: () => [] },
 } as unknown as Engine;
 
-async function startDaemon(config = '{"logLevel": "silent"}') {
+/** Settles when the daemon has said who it is. */
+async function serving({ daemonFacts }: Paths): Promise<void> {
+  const pauses = backoff(1, 20);
+  const isThere = () =>
+    access(daemonFacts).then(
+      () => true,
+      () => false,
+    );
+  while (!(await isThere())) await pauses.pause(AbortSignal.timeout(5000));
+}
+
+async function startDaemon(config = '{}') {
   await using stack = new AsyncDisposableStack();
   const directory = stack.use(await temporaryDirectory());
   const at = (name: string) => join(directory.path, name);
   const paths = pathsFrom({ HRUN_ROOT: at('root'), HRUN_RUN: at('run'), HRUN_CONFIG: at('config.json') }, 0);
   await writeFile(paths.configFile, config);
   const stop = new AbortController();
-  const options = { paths, codeDir: at(''), listen: { path: at('socket') }, searchPath: '' };
-  const ended = runDaemon({ ...options, openEngine: async () => emptyEngine }, stop.signal);
+  const options = { paths, codeDir: at(''), listen: { path: at('socket') }, searchPath: '', log: silentLog };
+  // As the real one, it does not open with a wrong configuration.
+  const openEngine = async () => {
+    await readConfig(paths.configFile);
+    return emptyEngine;
+  };
+  const ended = runDaemon({ ...options, openEngine }, stop.signal);
   stack.defer(async () => {
     stop.abort();
     await ended;
   });
-  const serving = async (): Promise<void> => {
-    for (;;) {
-      const ready = await access(paths.daemonFacts).then(
-        () => true,
-        () => false,
-      );
-      if (ready) return;
-      await new Promise((wake) => setImmediate(wake));
-    }
-  };
-  await Promise.race([serving(), ended]);
+  await Promise.race([serving(paths), ended]);
   const owned = stack.move();
   return {
     paths,
@@ -78,6 +87,42 @@ describe('the daemon', () => {
     expect(await readdir(daemon.paths.run)).to.not.include('hrund.json');
   });
 
+  it('does not share its root with another daemon', async () => {
+    await using daemon = await startDaemon();
+    expect(await daemon.call('ps').outcome).to.deep.equal({ code: 0 });
+    await using directory = await temporaryDirectory();
+    const run = join(directory.path, 'run');
+    const paths = pathsFrom(
+      { HRUN_ROOT: daemon.paths.root, HRUN_RUN: run, HRUN_CONFIG: daemon.paths.configFile },
+      0,
+    );
+    const stop = new AbortController();
+    const path = join(directory.path, 'socket');
+    const options = {
+      paths,
+      codeDir: run,
+      listen: { path },
+      searchPath: '',
+      openEngine: async () => emptyEngine,
+    };
+    const ended = runDaemon(options, stop.signal);
+    await serving(paths);
+    const front = FakeFrontDoor.call(path, { argv: ['ps'] });
+    expect(await front.outcome).to.deep.equal({ code: 1 });
+    expect(front.stderr.toString()).to.include(`hrun: ${daemon.paths.root} is in use by another daemon`);
+    stop.abort();
+    await ended;
+  });
+
+  it('is usable again once its configuration is right', async () => {
+    await using daemon = await startDaemon('{"memroy": "1g"}');
+    const front = daemon.call('ps');
+    expect(await front.outcome).to.deep.equal({ code: 1 });
+    expect(front.stderr.toString()).to.include('unknown key "memroy"');
+    await writeFile(daemon.paths.configFile, '{"memory": "1g"}');
+    expect(await daemon.call('ps').outcome).to.deep.equal({ code: 0 });
+  });
+
   it('ends on its signal', async () => {
     await using daemon = await startDaemon();
     daemon.stop();
@@ -88,14 +133,20 @@ describe('the daemon', () => {
     await using directory = await temporaryDirectory();
     const at = (name: string) => join(directory.path, name);
     const paths = pathsFrom({ HRUN_ROOT: at('root'), HRUN_RUN: at('run'), HRUN_CONFIG: at('c') }, 0);
-    await writeFile(paths.configFile, '{"logLevel": "silent"}');
     // A pipe whose writer is gone already: opened by both ends first, since opening one waits for the other.
     const pipe = at('pipe');
     await promisify(execFile)('mkfifo', [pipe]);
     const [reader, writer] = await Promise.all([open(pipe, 'r'), open(pipe, 'w')]);
     const lifeline = await fdOf(pipe, reader);
     await writer.close();
-    const options = { paths, codeDir: at(''), listen: { path: at('socket') }, lifeline, searchPath: '' };
+    const options = {
+      paths,
+      codeDir: at(''),
+      listen: { path: at('socket') },
+      lifeline,
+      searchPath: '',
+      log: silentLog,
+    };
     const outcome = await runDaemon(
       { ...options, openEngine: async () => emptyEngine },
       new AbortController().signal,
