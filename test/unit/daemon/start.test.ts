@@ -103,6 +103,7 @@ describe('the daemon', () => {
       codeDir: run,
       listen: { path },
       searchPath: '',
+      log: silentLog,
       openEngine: async () => emptyEngine,
     };
     const ended = runDaemon(options, stop.signal);
