@@ -183,7 +183,7 @@ impl Door {
         self.stdout.flush();
         self.stderr.flush();
         terminal::restore_for_good();
-        self.link.send(kind::EXIT_ACK, &[]);
+        self.link.send_last(kind::EXIT_ACK);
         process::exit(code.into())
     }
 

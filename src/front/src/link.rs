@@ -66,6 +66,13 @@ impl Link {
         false
     }
 
+    /// Sends the last frame: no other thread says anything after it.
+    pub fn send_last(&self, kind: u8) {
+        let mut outgoing = self.outgoing.lock().unwrap();
+        outgoing.send(&encode(kind, &[]));
+        outgoing.stream = None;
+    }
+
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }

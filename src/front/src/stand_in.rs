@@ -389,7 +389,7 @@ impl StandIn {
                 stdout.flush();
                 stderr.flush();
                 self.close_shares();
-                link.send(kind::EXIT_ACK, &[]);
+                link.send_last(kind::EXIT_ACK);
                 process::exit(code.into())
             }
             _ => Err(broken("a frame of an unknown type")),

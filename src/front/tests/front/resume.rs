@@ -194,8 +194,7 @@ fn output_gone_is_said_again() {
     let (mut connection, _) = daemon.accept_command();
     connection.send(kind::TOKEN, &[&TOKEN]);
     drop(front.0.stdout.take());
-    connection.output(1, 0, b"x");
-    connection.until(kind::OUTPUT_GONE);
+    connection.until_gone(1, 0);
     drop(connection);
     let (mut connection, _, _) = resumed(&daemon);
     assert_eq!(connection.until(kind::OUTPUT_GONE), [1]);

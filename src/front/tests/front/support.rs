@@ -163,6 +163,23 @@ impl Connection {
         self.send(kind, &[&offset.to_le_bytes(), bytes]);
     }
 
+    /// Sends output from `offset` on to a stream that the test has closed, until the front door sees it; returns the
+    /// offset after it. A process that another test forks may hold the other end for a moment.
+    pub fn until_gone(&mut self, stream: u8, mut offset: u64) -> u64 {
+        loop {
+            self.output(stream, offset, b"x");
+            offset += 1;
+            match self.next().expect("a frame") {
+                (kind::WRITTEN, body) => assert_eq!(written(&body), (stream, offset)),
+                (kind::OUTPUT_GONE, body) => {
+                    assert_eq!(body, [stream]);
+                    return offset;
+                }
+                (other, _) => panic!("a frame of type {other}"),
+            }
+        }
+    }
+
     pub fn stdin_open(&mut self, accepted: u64, limit: u64) {
         self.send(kind::STDIN_OPEN, &[&accepted.to_le_bytes(), &limit.to_le_bytes()]);
     }
