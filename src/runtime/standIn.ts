@@ -46,7 +46,9 @@ export class StandIn implements Disposable {
       await standIn.#saw(types.hello, signal);
       return standIn;
     } catch (error) {
-      standIn[Symbol.dispose]();
+      // Nobody will ever come back to it.
+      standIn.#send(types.exit, 125);
+      standIn.#socket.end();
       throw error;
     }
   }
