@@ -11,6 +11,8 @@ use crate::sys;
 /// Where everything the agent mounts lies.
 pub const STATE_DIR: &str = "/run/hrun";
 
+const MAX_OPEN_FILES: u64 = 1 << 20;
+
 /// Mounts the kernel's file systems and prepares what containers need from the guest.
 pub fn prepare_guest() -> Result<()> {
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -36,6 +38,9 @@ pub fn prepare_guest() -> Result<()> {
     // Grace periods wait for timer ticks otherwise, a few of them in the way of every container. One or a few CPUs that
     // are nobody else's do not mind being interrupted.
     fs::write("/sys/kernel/rcu_expedited", "1").doing(|| "expediting RCU".into())?;
+    // The agent holds a handful of descriptors for each process; what it starts inherits Docker's usual limit.
+    sys::set_rlimit(libc::RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
+        .doing(|| "raising the limit of open files".into())?;
     // Nobody may inspect a child of ours between fork and execve, nor have its memory dumped.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .doing(|| "hiding the agent's memory".into())?;

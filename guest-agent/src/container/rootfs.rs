@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::{
@@ -173,6 +174,9 @@ pub fn share_mount_point(tag: &str) -> PathBuf {
 
 /// Mounts the share called `tag` once for the whole guest.
 pub fn mount_shared_directory(tag: &str) -> Result<()> {
+    // Who comes second must not take the mount point for the mount.
+    static MOUNTING: Mutex<()> = Mutex::new(());
+    let _mounting = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let target = share_mount_point(tag);
     if target.exists() {
         return Ok(());
