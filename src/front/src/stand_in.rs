@@ -4,13 +4,14 @@ mod console;
 mod mounts;
 mod request;
 mod server;
+mod sockets;
 mod tree;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{Backlog, MsgFlags, getsockopt, listen, recv, sockopt};
-use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, geteuid, getpid, setsid};
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ use crate::output::Output;
 use crate::{signals, sys, terminal};
 use request::{Request, Stdio, Trouble, Why, invalid};
 use server::Server;
+use sockets::Sockets;
 use tree::Tree;
 
 /// How long a stand-in waits for the daemon that asked for it.
@@ -74,7 +75,7 @@ fn start(hand: &mut UnixStream) -> Result<i32, Trouble> {
             let mut said = Vec::new();
             outcome.read_to_end(&mut said).why("cannot wait for the stand-in")?;
             if said == READY {
-                sockets.paths.clear();
+                sockets.keep();
                 return Ok(child.as_raw());
             }
             let _ = waitpid(child, None);
@@ -106,41 +107,6 @@ fn start(hand: &mut UnixStream) -> Result<i32, Trouble> {
                     unsafe { libc::_exit(FAILED) }
                 }
             }
-        }
-    }
-}
-
-/// What is listened on before the namespace in which it has a name is left; removed if there will be no stand-in.
-#[derive(Default)]
-struct Sockets {
-    control: Option<UnixListener>,
-    server: Option<UnixListener>,
-    paths: Vec<PathBuf>,
-}
-
-impl Sockets {
-    fn listen(&mut self, request: &Request) -> Result<(), Trouble> {
-        self.control = Some(self.bind(&request.control_path)?);
-        if let (Some(_), Some(path)) = (&request.server, &request.socket_path) {
-            self.server = Some(self.bind(path)?);
-        }
-        Ok(())
-    }
-
-    fn bind(&mut self, path: &Path) -> Result<UnixListener, Trouble> {
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        let listener = listener.why_of("cannot listen on", path)?;
-        self.paths.push(path.to_owned());
-        Ok(listener)
-    }
-}
-
-impl Drop for Sockets {
-    fn drop(&mut self) {
-        for path in &self.paths {
-            let _ = fs::remove_file(path);
         }
     }
 }
@@ -182,7 +148,7 @@ impl StandIn {
         awaited.thread_block().why("cannot block signals")?;
         let signals = SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .why("cannot wait for signals")?;
-        sockets.paths.clear();
+        sockets.keep();
         let control = sockets.control.take().ok_or_else(|| invalid("nothing to listen on"))?;
         // Said again by the process that stays, because the daemon learns its pid from who said it.
         listen(&control, Backlog::new(16).why("cannot listen")?).why("cannot listen")?;
