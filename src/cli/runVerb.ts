@@ -29,7 +29,7 @@ export async function runVerb(entry: VerbEntry, args: readonly string[], context
 }
 
 /** The command of an entry before its verb adds options; its help lands in `helpText`. */
-export function commandFor(entry: VerbEntry, context: Context, helpText: string[]): Command {
+function commandFor(entry: VerbEntry, context: Context, helpText: string[]): Command {
   const command = new Command(`hrun ${entry.name}`)
     .description(entry.summary)
     .usage(entry.usage)

@@ -261,7 +261,7 @@ export const verbEntries: readonly VerbEntry[] = [
 ];
 
 /** Words that only say what the next word is about. */
-export const verbGroups = ['container', 'image', 'daemon'] as const;
+const verbGroups = ['container', 'image', 'daemon'] as const;
 export type VerbGroup = (typeof verbGroups)[number];
 
 export type FoundVerb =
@@ -291,7 +291,7 @@ export function findVerb(argv: readonly string[]): FoundVerb {
 }
 
 /** The entry of a name or alias. */
-export function entryNamed(name: string): VerbEntry | undefined {
+function entryNamed(name: string): VerbEntry | undefined {
   return verbEntries.find((entry) => entry.name === name || entry.aliases?.includes(name));
 }
 

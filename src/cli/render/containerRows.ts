@@ -54,7 +54,7 @@ export function stateOf({ status }: Pick<ContainerSummary, 'status'>): string {
 }
 
 /** `Up 5 minutes`, `Exited (0) 2 hours ago`, `Created`. */
-export function statusText(
+function statusText(
   { status, startedAtMs, finishedAtMs, exitCode }: ContainerSummary,
   nowMs: number,
 ): string {
