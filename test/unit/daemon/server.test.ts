@@ -20,6 +20,7 @@ const record: AttachRecord = {
   stdoutFrom: 0n,
   stderrFrom: 0n,
   stdinBase: 0n,
+  ownsOutput: true,
   terminal: false,
   openStdin: false,
   signalProxy: true,
