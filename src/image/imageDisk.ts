@@ -1,6 +1,6 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { errnoOf } from '../base/errors.ts';
+import { errnoOf, isHrunError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import { formatSize } from '../base/units.ts';
 import { copySparse } from '../sys/sparseCopy.ts';
@@ -94,6 +94,9 @@ export class ImageDisks {
   }
 }
 
+/** Less than this is a full disk: what little is left are holes in which nothing fits. */
+const fullBytes = 1024 * 1024;
+
 interface BuildOptions {
   readonly unpacker: Unpacker;
   readonly progress: ImageProgress;
@@ -179,7 +182,12 @@ async function buildFrom(
     return true;
   } catch (cause) {
     signal.throwIfAborted();
-    throw explainDiskFull(cause, store.blobs.directory, `to unpack ${subject}`);
+    const { directory } = store.blobs;
+    // The guest cannot tell why its disk fails.
+    if (isHrunError(cause, 'AGENT_REFUSED') && (await freeBytes(directory)) < fullBytes) {
+      throw diskFull(`${directory} is full: no room to unpack ${subject}`, cause);
+    }
+    throw explainDiskFull(cause, directory, `to unpack ${subject}`);
   }
 }
 

@@ -60,7 +60,9 @@ async function makeModel(
       await using file = await open(temporary, 'wx', 0o600);
       await file.truncate(sizeBytes);
     }
-    const features = journal ? ['-O', '^resize_inode', '-J', 'size=8'] : ['-O', '^resize_inode,^has_journal'];
+    const features = journal
+      ? ['-O', '^resize_inode,^metadata_csum,uninit_bg', '-J', 'size=8']
+      : ['-O', '^resize_inode,^metadata_csum,uninit_bg,^has_journal'];
     const extended = 'nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0';
     const options = ['-q', '-F', '-m', '0', ...features, '-E', extended];
     await run('mkfs.ext4', [...options, temporary], {

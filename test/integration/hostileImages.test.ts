@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect } from 'chai';
 import { contentOf, type Intercept, startFakeRegistry } from '../helpers/fakeRegistry.ts';
@@ -13,13 +15,15 @@ import {
   type TestImage,
   tarOf,
 } from '../helpers/images.ts';
+import { temporaryDirectory } from '../helpers/tempDir.ts';
 
+const run = promisify(execFile);
 const maxEntries = 1000;
 const config = { imageDiskSize: '64m', imageMaxEntries: maxEntries };
 
-/** An image whose layer is `bytes`, whatever they are; `diffId` when they are not a plain tar. */
-function imageOf(bytes: Uint8Array, change: Parameters<typeof buildImage>[0] | object = {}): TestImage {
-  return buildImage({ layers: [{ tar: bytes, compression: 'none' }], ...change });
+/** An image whose layer is `bytes`, whatever they are. */
+function imageOf(bytes: Uint8Array): TestImage {
+  return buildImage({ layers: [{ tar: bytes, compression: 'none' }] });
 }
 
 describe('bad images', () => {
@@ -33,10 +37,7 @@ describe('bad images', () => {
   after(() => host[Symbol.asyncDispose]());
 
   async function load(image: TestImage, name: string): Promise<CommandResult> {
-    const files = layoutFiles([{ image, name }]);
-    return await host.hrun(['load', '-q'], {
-      input: tarOf([...files].map(([path, content]) => ({ name: path, content }))),
-    });
+    return await host.hrun(['load', '-q'], { input: archiveOf(image, name) });
   }
 
   /** Runs what cannot be run and gives back what was said about it, after a look around for leftovers. */
@@ -195,6 +196,36 @@ describe('bad images', () => {
     }
   });
 
+  it('too large for the disk of the host', async () => {
+    await using directory = await temporaryDirectory();
+    await using small = await mountMemory(directory.path, '56m');
+    await using other = await newHrunHost();
+    const env = { HRUN_ROOT: small.path };
+    const files = async () => (await readdir(small.path, { recursive: true })).toSorted();
+    // As files they take four times the room they have in the archive, so it shows while they are written.
+    const tiny = imageOf(tarOf(many(12_000)));
+    const archive = archiveOf(tiny, 'test.local/many:1');
+    await other.ok(['load', '-q'], { input: archive, env });
+    await other.hrun(['run', '--rm', '--pull', 'never', 'nobody', 'true'], { env });
+    const before = await files();
+    const full = await other.hrun(['run', '--rm', 'test.local/many:1', 'true'], { env });
+    expect({ code: full.code, stdout: full.stdout }, full.stderr).to.deep.equal({ code: 125, stdout: '' });
+    expect(lastWords(full.stderr)).to.match(
+      /^hrun: \S+\/images is full: no room to unpack test.local\/many:1\nhint: free some space/,
+    );
+    expect(await files()).to.deep.equal(before);
+    const large = imageOf(tarOf(big(70)));
+    const loaded = await other.hrun(['load', '-q'], {
+      input: archiveOf(large, 'test.local/large:1'),
+      env,
+    });
+    expect(loaded.code).to.equal(1);
+    expect(loaded.stderr).to.match(
+      /^hrun: no space is left in \S+\/images for blobs\/\S+ in stdin\nhint: free some space/,
+    );
+    expect(await files()).to.deep.equal(before);
+  });
+
   it('follow no link out of the root', async () => {
     const tar = tarOf([
       { name: 'out', type: 'SymbolicLink', target: '../../../../../../tmp' },
@@ -221,8 +252,19 @@ describe('bad images', () => {
   });
 });
 
+function archiveOf(image: TestImage, name: string): Buffer {
+  const files = layoutFiles([{ image, name }]);
+  return tarOf([...files].map(([path, content]) => ({ name: path, content })));
+}
+
+/** A file system of this size in memory. */
+async function mountMemory(path: string, size: string): Promise<{ readonly path: string } & AsyncDisposable> {
+  await run('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=700`, 'hrun-test', path]);
+  return { path, [Symbol.asyncDispose]: async () => void (await run('umount', [path])) };
+}
+
 function many(count: number): TestEntry[] {
-  return Array.from({ length: count }, (_, index) => ({ name: `f${index}` }));
+  return Array.from({ length: count }, (_, index) => ({ name: `f${index}`, content: 'x' }));
 }
 
 function big(sizeMiB: number): TestEntry[] {

@@ -138,6 +138,22 @@ describe('the disk of an image', () => {
     expect(await b.disks()).to.deep.equal([]);
   });
 
+  it('says that the host is full when the guest only sees its disk fail', async () => {
+    let free = 2 ** 40;
+    await using b = await bench({ freeBytes: async () => free });
+    const image = await store(b.images, { layers: [{ tar: base }] });
+    const unpacker = {
+      unpack: async ({ layers: [first] }: UnpackRequest) => {
+        await first;
+        free = 4096;
+        throw new HrunError('AGENT_REFUSED', 'syncing the disk: input/output error');
+      },
+    };
+    const building = b.images.disks.ensure(image, { unpacker, progress: noProgress }, never);
+    expect(await failure(building)).to.match(/^DISK_FULL: .*images is full: no room to unpack/);
+    expect(await b.disks()).to.deep.equal([]);
+  });
+
   it('is given up, with what is still decompressed for it, when it cannot be unpacked', async () => {
     await using b = await bench();
     const image = await store(b.images, { layers: [{ tar: base }, { tar: Buffer.alloc(30_000_000) }] });
