@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { failureReasonOf } from '../../src/agent/failure.ts';
 import {
@@ -99,7 +98,6 @@ describe('the agent', () => {
     await using container = await guest.start(command(['seq', '1', '10000000']));
     const open = { containerId: container.id, processId: 'init', stdoutOffset: 0n, stderrOffset: 0n };
     const first = await readUpTo(await guest.client.attach(open, soon()), 262_144);
-    await sleep(200);
     const second = await readUpTo(
       await guest.client.attach({ ...open, stdoutOffset: 100_000n }, soon()),
       162_144,
@@ -209,18 +207,13 @@ describe('the agent', () => {
   });
 
   it('sees what is mounted in a container when it looks at its paths', async () => {
-    await using container = await guest.start(shell('touch /dev/shm/here; sleep 1000'));
+    await using container = await guest.start(shell('touch /dev/shm/here; echo ready; sleep 1000'));
     const stat = (path: string) =>
       guest.client.statPath({ containerId: container.id, path, followLink: false }, soon());
     expect((await refusal(stat('/nope'))).reason).to.equal('NO_SUCH_PATH');
-    for (
-      let found = false;
-      !found;
-      found = await stat('/dev/shm/here').then(
-        () => true,
-        () => false,
-      )
-    );
+    const open = { containerId: container.id, processId: 'init', stdoutOffset: 0n, stderrOffset: 0n };
+    expect(await readUpTo(await guest.client.attach(open, soon()), 6)).to.equal('ready\n');
+    expect(await stat('/dev/shm/here')).to.include({ name: 'here', size: 0n });
     expect(await stat('/etc/passwd')).to.include({ name: 'passwd', mode: 0o100644 });
   });
 });
