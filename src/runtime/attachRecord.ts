@@ -13,6 +13,7 @@ export const AttachRecordSchema = z.strictObject({
   stderrFrom: z.coerce.bigint().nonnegative(),
   /** Offset of the workload's input at the command's first byte of stdin. */
   stdinBase: z.coerce.bigint().nonnegative(),
+  ownsOutput: z.boolean(),
   terminal: z.boolean(),
   openStdin: z.boolean(),
   signalProxy: z.boolean(),

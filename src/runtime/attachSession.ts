@@ -5,6 +5,7 @@ import type { AttachRecord } from './attachRecord.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { Ended } from './engine.ts';
 import { followOutput } from './followOutput.ts';
+import type { GuestProcess } from './guestProcess.ts';
 import { initProcessId } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import type { OutputLog, OutputPosition } from './outputLog.ts';
@@ -12,6 +13,8 @@ import type { OutputLog, OutputPosition } from './outputLog.ts';
 export interface AttachPlan {
   /** First byte of each stream that is shown. */
   readonly from: OutputPosition;
+  /** The command's descriptors are the workload's own: one that is closed breaks the workload's pipe. */
+  readonly ownsOutput: boolean;
   readonly stdin: boolean;
   readonly signalProxy: boolean;
   readonly timing: boolean;
@@ -33,6 +36,7 @@ export function attachRecord(
     stdoutFrom: plan.from.stdout,
     stderrFrom: plan.from.stderr,
     stdinBase,
+    ownsOutput: plan.ownsOutput,
     terminal: config.terminal,
     openStdin: plan.stdin && config.openStdin,
     signalProxy: plan.signalProxy,
@@ -113,6 +117,16 @@ async function relay(
     await io[stream].write(data, until);
   }
   return (await live.ended).exitCode;
+}
+
+/** What a shell's `| head -1` does to a workload without a VM happens to one within. */
+export function passOnClosedOutput(process: GuestProcess, io: AttachIo, until: AbortSignal): void {
+  for (const stream of ['stdout', 'stderr'] as const) {
+    const { closed } = io[stream];
+    const end = () => process.endOutput(stream);
+    if (closed.aborted) end();
+    else closed.addEventListener('abort', end, { once: true, signal: until });
+  }
 }
 
 async function forwardSignal(live: LiveContainer, signalNumber: number, until: AbortSignal): Promise<void> {

@@ -107,6 +107,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       const record = await create(request.create, caller, 'remove', signal);
       const plan: AttachPlan = {
         from: { stdout: 0n, stderr: 0n },
+        ownsOutput: true,
         stdin: true,
         signalProxy: request.signalProxy,
         timing: request.timing,
@@ -138,7 +139,13 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
         });
       }
       const from = await earlierOutput(record);
-      const plan = { from, stdin: options.stdin, signalProxy: options.signalProxy, timing: false };
+      const plan = {
+        from,
+        ownsOutput: true,
+        stdin: options.stdin,
+        signalProxy: options.signalProxy,
+        timing: false,
+      };
       return await startAndAttach(record, caller, plan, io, new PhaseClock(deps.now), signal);
     },
 
@@ -146,7 +153,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       const record = store.find(container);
       const running = liveOf(record);
       const stdinBase = running.init.inputAccepted;
-      const plan = { from: { ...running.log.lengths }, ...options, timing: false };
+      const plan = { from: { ...running.log.lengths }, ownsOutput: false, ...options, timing: false };
       await io.makeResumable(attachRecord(record, plan, io, stdinBase));
       if (io.terminalSize !== undefined) running.init.resize(io.terminalSize);
       return await attachSession(running, record, plan, io, stdinBase, signal);

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { withCancel } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import type { AttachIo, OutputChannel } from './attachIo.ts';
-import { whenWritten } from './attachSession.ts';
+import { passOnClosedOutput, whenWritten } from './attachSession.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { Ended } from './engine.ts';
 import { guestPrivileges } from './guestContainer.ts';
@@ -37,6 +37,7 @@ export async function execProcess(
       stdoutFrom: 0n,
       stderrFrom: 0n,
       stdinBase: 0n,
+      ownsOutput: true,
       terminal: request.terminal,
       openStdin: request.openStdin,
       signalProxy: false,
@@ -101,6 +102,7 @@ export async function attachToExec(
       if (plan.openStdin && io.stdin !== undefined) {
         void process.relayInput(io.stdin, plan.stdinBase, until).catch(() => {});
       }
+      passOnClosedOutput(process, io, until);
       const written = { ...plan.from };
       for (const stream of ['stdout', 'stderr'] as const) {
         void acknowledgeWritten(process, stream, io[stream], base[stream], written, until).catch(() => {});

@@ -36,6 +36,7 @@ export class GuestProcess {
   #safe: OutputPosition = { stdout: 0n, stderr: 0n };
   #told: OutputPosition = { stdout: 0n, stderr: 0n };
   #input = { accepted: 0n, closed: false };
+  readonly #unwanted = new Set<OutputStream>();
   #inputListeners = new Set<() => void>();
 
   constructor(guest: AgentSource, containerId: string, processId: string) {
@@ -77,6 +78,12 @@ export class GuestProcess {
     if (!due('stdout') && !due('stderr')) return;
     this.#told = { ...position };
     this.#send({ case: 'ack', value: { stdoutOffset: position.stdout, stderrOffset: position.stderr } });
+  }
+
+  /** Breaks the process's pipe: it gets EPIPE when it goes on writing. Told again after a lost connection. */
+  endOutput(stream: OutputStream): void {
+    this.#unwanted.add(stream);
+    this.#sendOutputEnd();
   }
 
   resize({ rows, columns }: TerminalSize): void {
@@ -125,6 +132,7 @@ export class GuestProcess {
     this.#told = { ...this.#safe };
     this.#lost = new AbortController();
     this.#attachment = attachment;
+    this.#sendOutputEnd();
     try {
       for await (const output of attachment.outputs) {
         switch (output.case) {
@@ -215,6 +223,11 @@ export class GuestProcess {
       this.#inputListeners.add(resolve);
       await abortable(promise, signal).finally(() => this.#inputListeners.delete(resolve));
     }
+  }
+
+  #sendOutputEnd(): void {
+    const [stdout, stderr] = [this.#unwanted.has('stdout'), this.#unwanted.has('stderr')];
+    if (stdout || stderr) this.#send({ case: 'outputEnd', value: { stdout, stderr } });
   }
 
   #send(input: Parameters<Attachment['send']>[0]): void {

@@ -39,7 +39,13 @@ export async function resumeAttachment(
     await using log = await openContainerLog(container, deps);
     return await replayEnded(log, container, from, io, signal);
   }
-  const plan = { from, stdin: record.openStdin, signalProxy: record.signalProxy, timing: record.timing };
+  const plan = {
+    from,
+    ownsOutput: record.ownsOutput,
+    stdin: record.openStdin,
+    signalProxy: record.signalProxy,
+    timing: record.timing,
+  };
   return await attachSession(live, container, plan, io, record.stdinBase, signal);
 }
 

@@ -83,7 +83,7 @@ export interface TestImage {
   readonly platform: { readonly os: string; readonly architecture: string; readonly variant?: string };
 }
 
-export const hostArchitecture = arch === 'x64' ? 'amd64' : arch;
+const hostArchitecture = arch === 'x64' ? 'amd64' : arch;
 const types = 'application/vnd.oci.image';
 const suffixes = { none: '', gzip: '+gzip', zstd: '+zstd' };
 

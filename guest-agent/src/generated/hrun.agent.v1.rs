@@ -330,7 +330,7 @@ pub struct ReleaseProcessRequest {
 pub struct ReleaseProcessResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
-    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<attach_request::Message>,
 }
 /// Nested message and enum types in `AttachRequest`.
@@ -348,6 +348,8 @@ pub mod attach_request {
         Ack(super::OutputAck),
         #[prost(message, tag = "5")]
         Resize(super::TerminalSize),
+        #[prost(message, tag = "6")]
+        OutputEnd(super::OutputEnd),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -376,6 +378,15 @@ pub struct InputChunk {
 pub struct InputEnd {
     #[prost(uint64, tag = "1")]
     pub offset: u64,
+}
+/// Nobody wants these streams any more: the agent closes its ends of the pipes, so that a process that goes on writing
+/// gets EPIPE. Without effect on a terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputEnd {
+    #[prost(bool, tag = "1")]
+    pub stdout: bool,
+    #[prost(bool, tag = "2")]
+    pub stderr: bool,
 }
 /// Bytes below these offsets are safe with the host and are dropped by the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -162,6 +162,14 @@ fn take_request(process: &Process, generation: u64, AttachRequest { message }: A
             process.resize(&size);
             return Ok(());
         }
+        Some(Request::OutputEnd(end)) => {
+            if end.stdout {
+                state.stdout.refuse();
+            }
+            if end.stderr {
+                state.stderr.refuse();
+            }
+        }
         Some(Request::Open(_)) => return Err(Failure::invalid("an attachment is opened only once")),
         None => return Err(Failure::invalid("an empty message")),
     }

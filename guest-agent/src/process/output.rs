@@ -16,6 +16,8 @@ pub struct OutputBuffer {
     start: u64,
     /// Nothing more will come.
     ended: bool,
+    /// Nobody wants more.
+    unwanted: bool,
 }
 
 impl OutputBuffer {
@@ -33,6 +35,15 @@ impl OutputBuffer {
 
     pub fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// The process is to learn that nobody reads what it writes.
+    pub fn refuse(&mut self) {
+        self.unwanted = true;
+    }
+
+    pub fn unwanted(&self) -> bool {
+        self.unwanted
     }
 
     /// Length of the whole stream so far.

@@ -62,7 +62,7 @@ fn pump_output(process: &Arc<Process>, which: Which, source: Watched, held: Opti
     });
 }
 
-/// Ready at the end of the stream. Once the process is gone, an empty pipe is the end as well: a process it left behind
+/// Ready at the end of the stream, or when nobody wants more of it: dropping `source` then breaks the pipe. Once the process is gone, an empty pipe is the end as well: a process it left behind
 /// may hold the other end for ever.
 fn poll_output(
     process: &Process,
@@ -76,6 +76,10 @@ fn poll_output(
             let mut state = process.lock();
             let exited = state.exit.is_some();
             let (buffer, pump) = which.of(&mut state);
+            // A terminal stays: its process gets a hang-up, if anything, not a broken pipe.
+            if buffer.unwanted() && process.terminal.is_none() {
+                return Poll::Ready(());
+            }
             *pump = Some(cx.waker().clone());
             (buffer.room(), exited)
         };
