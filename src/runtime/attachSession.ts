@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { withCancel } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import type { AttachIo } from './attachIo.ts';
@@ -9,6 +12,9 @@ import type { GuestProcess } from './guestProcess.ts';
 import { initProcessId } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import type { OutputLog, OutputPosition } from './outputLog.ts';
+
+/** How long a workload whose stdout nobody reads has to notice. */
+const brokenPipeGraceMs = 2_000;
 
 export interface AttachPlan {
   /** First byte of each stream that is shown. */
@@ -101,6 +107,10 @@ async function relay(
     stack.use(io.onResize((size) => live.init.resize(size)));
     stack.use(io.rawTerminal());
   }
+  if (plan.ownsOutput) {
+    passOnClosedOutput(live.init, io, until);
+    if (!terminal) void killOnceUnread(live, io, until).catch(() => {});
+  }
   if (plan.signalProxy)
     stack.use(io.onSignal((signalNumber) => void forwardSignal(live, signalNumber, until)));
   if (plan.stdin && openStdin && io.stdin !== undefined) {
@@ -127,6 +137,16 @@ export function passOnClosedOutput(process: GuestProcess, io: AttachIo, until: A
     if (closed.aborted) end();
     else closed.addEventListener('abort', end, { once: true, signal: until });
   }
+}
+
+/**
+ * The init of a pid namespace is immune to SIGPIPE (pid_namespaces(7)): one that does not look at EPIPE either, such as
+ * busybox yes, would write into nothing for ever.
+ */
+async function killOnceUnread(live: LiveContainer, io: AttachIo, until: AbortSignal): Promise<void> {
+  if (!io.stdout.closed.aborted) await once(io.stdout.closed, 'abort', { signal: until });
+  await sleep(brokenPipeGraceMs, undefined, { signal: until });
+  await forwardSignal(live, constants.signals.SIGKILL, until);
 }
 
 async function forwardSignal(live: LiveContainer, signalNumber: number, until: AbortSignal): Promise<void> {

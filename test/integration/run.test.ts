@@ -186,12 +186,19 @@ describe('hrun run', () => {
     expect({ text, code }).to.deep.equal({ text: 'ready\ngot\n', code: 9 });
   });
 
-  it('ends when its reader closes stdout', async () => {
-    const child = host.start(['run', '--rm', 'busybox', 'yes'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    child.stdout?.once('data', () => child.stdout?.destroy());
-    await new Promise((resolve) => child.on('exit', resolve));
-    expect(await host.ok(['ps', '-aq'])).to.equal('');
-  });
+  for (const [kind, command] of Object.entries({
+    'a workload that notices': ['sh', '-c', 'while echo y; do :; done 2>/dev/null'],
+    'an init that is immune to SIGPIPE and does not look': ['yes'],
+  })) {
+    it(`ends ${kind} when its reader closes stdout`, async () => {
+      const child = host.start(['run', '--rm', 'busybox', ...command], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      child.stdout?.once('data', () => child.stdout?.destroy());
+      await new Promise((resolve) => child.on('exit', resolve));
+      expect(await host.ok(['ps', '-aq'])).to.equal('');
+    });
+  }
 
   it('refuses nonsense before anything boots', async () => {
     const cases: [string[], RegExp][] = [
