@@ -33,7 +33,7 @@ tools: node_modules/.package-lock.json
 	@build/install-packages build/packages.txt <(kernel-configs/build --packages)
 
 node_modules/.package-lock.json: package.json package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	npm install --no-save --no-audit --no-fund --loglevel=error # not ci: it wants a lock entry for every platform of optional packages
 	@touch $@
 
 .PHONY: kernel

@@ -18,8 +18,8 @@ const ofWorkload: Partial<Record<ErrorCode, number>> = {
 };
 
 /**
- * The exit code for what a verb threw. `answersForWorkload`: its exit code is otherwise the workload's (`run`, `exec`,
- * `attach`, `start -a`).
+ * The exit code for what a verb threw. `answersForWorkload`: as Docker has it only `run` sets its own failures apart from
+ * the workload's codes.
  */
 export function exitCodeOf(error: unknown, answersForWorkload: boolean): number {
   const workload = isHrunError(error) ? ofWorkload[error.code] : undefined;

@@ -21,7 +21,6 @@ export const verbEntries: readonly VerbEntry[] = [
     usage: '[OPTIONS] CONTAINER COMMAND [ARG...]',
     args: [2, many],
     passThrough: true,
-    answersForWorkload: true,
     load: async () => (await import('./host/exec.ts')).exec,
   },
   {
@@ -46,7 +45,6 @@ export const verbEntries: readonly VerbEntry[] = [
     summary: 'Attach stdin, stdout and stderr to a running container',
     usage: '[OPTIONS] CONTAINER',
     args: [1, 1],
-    answersForWorkload: true,
     load: async () => (await import('./host/attach.ts')).attach,
   },
   {

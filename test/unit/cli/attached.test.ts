@@ -29,7 +29,6 @@ describe('attached commands', () => {
   for (const [code, exitCode] of [
     ['COMMAND_NOT_FOUND', 127],
     ['COMMAND_NOT_EXECUTABLE', 126],
-    ['IMAGE_UNKNOWN', 125],
   ] as const) {
     it(`end with ${exitCode} for ${code}`, async () => {
       const fail = async () => {
@@ -45,6 +44,15 @@ describe('attached commands', () => {
       }
     });
   }
+
+  it('end with 125 when hrun itself fails to run, and with 1 otherwise, as with Docker', async () => {
+    const fail = async () => {
+      throw new HrunError('INTERNAL', 'no');
+    };
+    const engine = { containers: { run: fail, exec: fail } };
+    expect((await runCli(['run', 'i'], engine)).code).to.equal(125);
+    expect((await runCli(['exec', 'c', 'x'], engine)).code).to.equal(1);
+  });
 
   it('write the cidfile when the container is there, before it runs', async () => {
     const order: string[] = [];
