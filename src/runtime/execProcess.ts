@@ -53,7 +53,7 @@ export async function execProcess(
         args: [...request.command],
         env: execEnvironment(config.env, request),
         cwd: request.workingDir ?? config.workingDir,
-        user: request.user ?? config.user,
+        user: (request.user ?? config.user) || '0',
         terminal: request.terminal,
         ...(request.terminal && io.terminalSize && { terminalSize: io.terminalSize }),
         stdinOpen: request.openStdin && !request.detach,

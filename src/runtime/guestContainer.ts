@@ -48,7 +48,8 @@ export function guestContainer(
       env: config.env,
       cwd: config.workingDir,
       createCwd: true,
-      user: config.user,
+      // not empty, which would be without root's groups
+      user: config.user || '0',
       terminal: config.terminal,
       ...(terminalSize && { terminalSize }),
       stdinOpen: config.openStdin,

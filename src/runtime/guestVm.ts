@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { type AgentConnection, connectAgent } from '../agent/connection.ts';
 import { serialDial } from '../agent/serialDial.ts';
+import { vsockDial } from '../agent/vsockDial.ts';
 import { abortable } from '../base/abort.ts';
 import { HrunError, isHrunError } from '../base/errors.ts';
 import type { VmmDeps } from '../vmm/deps.ts';
@@ -58,7 +59,7 @@ export class GuestVm implements AsyncDisposable {
     const deadline = AbortSignal.timeout(timeoutMs);
     const connection = await whileRunning(vm, phase, deadline, (signal) =>
       connectAgent(
-        vm.record.transport === 'vsock' ? dial : serialDial(dial),
+        vm.record.transport === 'vsock' ? vsockDial(dial) : serialDial(dial),
         { socketPath: join(vm.record.runDir, 'grpc.sock') },
         signal,
       ),
