@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { type AgentConnection, connectAgent } from '../agent/connection.ts';
+import type { Dial } from '../agent/dial.ts';
 import { serialDial } from '../agent/serialDial.ts';
 import { vsockDial } from '../agent/vsockDial.ts';
 import { abortable } from '../base/abort.ts';
@@ -54,15 +55,19 @@ export class GuestVm implements AsyncDisposable {
 
   async #connect(phase: string): Promise<AgentConnection> {
     const { vm } = this;
-    const dial = (signal: AbortSignal) => vm.dial(signal);
+    const open = (signal: AbortSignal) => vm.dial(signal);
+    const dial = vm.record.transport === 'vsock' ? vsockDial(open) : serialDial(open);
+    // Said so, it is known that the guest may just have ended, which is the better reason.
+    const reached: Dial = (signal) =>
+      dial(signal).catch((cause: unknown) => {
+        signal.throwIfAborted();
+        if (isHrunError(cause)) throw cause;
+        throw new HrunError('AGENT_UNREACHABLE', `microVM ${vm.record.id} cannot be reached`, { cause });
+      });
     const timeoutMs = phase === 'booting' ? this.limits.bootTimeoutMs : this.limits.agentTimeoutMs;
     const deadline = AbortSignal.timeout(timeoutMs);
     const connection = await whileRunning(vm, phase, deadline, (signal) =>
-      connectAgent(
-        vm.record.transport === 'vsock' ? vsockDial(dial) : serialDial(dial),
-        { socketPath: join(vm.record.runDir, 'grpc.sock') },
-        signal,
-      ),
+      connectAgent(reached, { socketPath: join(vm.record.runDir, 'grpc.sock') }, signal),
     ).catch((cause: unknown) => {
       if (!deadline.aborted) throw cause;
       throw new HrunError(
