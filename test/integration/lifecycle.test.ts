@@ -135,8 +135,9 @@ describe('the life of a container', () => {
       'busybox',
       'sh',
       '-c',
-      'trap "exit 8" USR1; while :; do sleep 0.1; done',
+      'trap "exit 8" USR1; touch /ready; while :; do sleep 0.1; done',
     ]);
+    await host.ok(['exec', 'polite', 'sh', '-c', 'until test -e /ready; do :; done']);
     expect(await host.ok(['stop', 'polite'])).to.equal('polite');
     expect(await inspect('{{.State.Status}} {{.State.ExitCode}}', 'polite')).to.equal('exited 8');
     await host.ok(['run', '-d', '--name', 'deaf', 'busybox', 'sleep', '1000']);
@@ -155,8 +156,9 @@ describe('the life of a container', () => {
       'busybox',
       'sh',
       '-c',
-      'trap "exit 2" HUP; while :; do sleep 0.1; done',
+      'trap "exit 2" HUP; touch /ready; while :; do sleep 0.1; done',
     ]);
+    await host.ok(['exec', 'kk', 'sh', '-c', 'until test -e /ready; do :; done']);
     await host.ok(['kill', '-s', 'HUP', 'kk']);
     expect(await host.ok(['wait', 'kk'])).to.equal('2');
     await host.ok(['rm', 'kk']);
