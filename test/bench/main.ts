@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { cpus, release, tmpdir, totalmem } from 'node:os';
+import { cpus, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -57,7 +57,7 @@ function add(samples: Samples, name: string, value: number): void {
 
 /** The same kernel and initramfs as hrun boots, with the devices an agent needs and nothing else. */
 async function rawBootMs(): Promise<number> {
-  const socket = join(tmpdir(), `hrun-bench-${process.pid}.sock`);
+  const socket = join(host.directory, 'bench.sock');
   const started = performance.now();
   const kernel = 'console=ttyS0 quiet panic=-1 reboot=t no_timer_check noreplace-smp lapic_timer_khz=1000000';
   const child = spawn(
