@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerId } from '../base/ids.ts';
 import { identifyProcess, signalProcess, waitUntilGone } from '../sys/processes.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
+import { adoptShares } from './shares.ts';
 import { resumeContainer, undoStart } from './startContainer.ts';
 
 /** How long a front door that lost its daemon may take to come back before its container goes on without it. */
@@ -63,7 +64,13 @@ async function killStrayVms(
     await signalProcess(process, sigkill);
     await waitUntilGone(process, signal);
   }
-  for (const vmId of strays) await rm(join(deps.paths.vms, vmId), { recursive: true, force: true });
+  for (const vmId of strays) {
+    const runDir = join(deps.paths.vms, vmId);
+    // A stand-in that once had a daemon waits for the next one for as long as it takes.
+    const shares = await adoptShares(runDir, 0, AbortSignal.timeout(comeBackMs));
+    await shares?.[Symbol.asyncDispose]();
+    await rm(runDir, { recursive: true, force: true });
+  }
 }
 
 /** Ends every container at once, for a daemon that is told to stop whatever runs. */
