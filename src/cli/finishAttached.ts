@@ -1,6 +1,6 @@
+import type { Timing } from '../base/phases.ts';
 import type { AttachIo } from '../runtime/attachIo.ts';
 import type { Ended } from '../runtime/engine.ts';
-import type { Timing } from '../runtime/views.ts';
 import type { Context } from './deps.ts';
 import { exitCodes } from './exitCodes.ts';
 

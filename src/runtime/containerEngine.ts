@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { abortable } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import { type ContainerId, newContainerId } from '../base/ids.ts';
+import { PhaseClock } from '../base/phases.ts';
 import type { AttachIo } from './attachIo.ts';
 import { type AttachPlan, attachRecord, attachSession } from './attachSession.ts';
 import { mergeContainerConfig } from './containerConfig.ts';
@@ -13,7 +14,6 @@ import type { AttachOptions, Caller, ContainerEngine, Created, Ended, StopOption
 import { execProcess } from './execProcess.ts';
 import { initProcessId, openContainerLog } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
-import { PhaseClock } from './phases.ts';
 import { readLogs } from './readLogs.ts';
 import { resumeAttachment } from './resumeAttachment.ts';
 import type { CreateRequest } from './runRequest.ts';

@@ -3,12 +3,12 @@ import { createReadStream } from 'node:fs';
 import { open, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, HrunError } from '../base/errors.ts';
+import { PhaseClock } from '../base/phases.ts';
+import type { GuestVm } from '../pool/guestVm.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { Caller, CopyInRequest, CopyOutRequest } from './engine.ts';
 import { guestContainer } from './guestContainer.ts';
-import type { GuestVm } from './guestVm.ts';
 import { openContainerVm } from './launchContainer.ts';
-import { PhaseClock } from './phases.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import type { ContainerPathStat } from './views.ts';
 

@@ -1,4 +1,5 @@
 import type { ContainerId, Digest } from '../base/ids.ts';
+import type { Timing } from '../base/phases.ts';
 import type { AttachIo } from './attachIo.ts';
 import type { AttachRecord } from './attachRecord.ts';
 import type { CallerFiles } from './callerFiles.ts';
@@ -14,7 +15,6 @@ import type {
   LogChunk,
   ProcessRow,
   SystemInfo,
-  Timing,
   VersionFacts,
 } from './views.ts';
 

@@ -3,8 +3,8 @@ import type { AgentClient, Attachment } from '../agent/client.ts';
 import type { ProcessExit } from '../agent/types.ts';
 import { abortable } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
+import { isConnectionLoss } from '../pool/guestVm.ts';
 import type { InputChannel, TerminalSize } from './attachIo.ts';
-import { isConnectionLoss } from './guestVm.ts';
 import type { OutputPosition, OutputStream } from './outputLog.ts';
 
 /** Of one InputChunk, and how far input may run ahead of what the agent has accepted (agent.proto). */

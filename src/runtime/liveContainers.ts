@@ -1,9 +1,9 @@
 import type { ContainerId } from '../base/ids.ts';
 import { KeyedMutex } from '../base/mutex.ts';
+import type { Timing } from '../base/phases.ts';
+import type { GuestVm } from '../pool/guestVm.ts';
 import type { GuestProcess } from './guestProcess.ts';
-import type { GuestVm } from './guestVm.ts';
 import type { OutputLog } from './outputLog.ts';
-import type { Timing } from './views.ts';
 
 /** How a container ended; on disk before anybody sees it. */
 export interface ContainerEnd {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
+import type { Timing } from '../base/phases.ts';
 import type { ContainerRecord, ContainerState } from './containerRecord.ts';
 import type { OutputSink } from './guestProcess.ts';
 import {
@@ -12,7 +13,6 @@ import {
 import type { ContainerEnd, LiveContainer } from './liveContainers.ts';
 import type { OutputLog, OutputPosition } from './outputLog.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
-import type { Timing } from './views.ts';
 
 /** How far a command that reads the output may fall behind before the workload is held back. */
 const readerLagBytes = 1024 * 1024;

@@ -5,12 +5,12 @@ import { failureReasonOf } from '../agent/failure.ts';
 import { abortable } from '../base/abort.ts';
 import { type ErrorCode, HrunError, isHrunError } from '../base/errors.ts';
 import { newVmId } from '../base/ids.ts';
+import { PhaseClock } from '../base/phases.ts';
 import type { Unpacker } from '../image/imageDisk.ts';
 import type { LayerExtent } from '../image/plainLayers.ts';
 import { shortDigest } from '../image/progress.ts';
+import { openGuestVm } from '../pool/guestVm.ts';
 import { whileRunning } from '../vmm/whileRunning.ts';
-import { openGuestVm } from './guestVm.ts';
-import { PhaseClock } from './phases.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
 const vcpus = 1;

@@ -110,11 +110,6 @@ export interface ContainerPathStat {
   readonly linkTarget: string;
 }
 
-export interface Timing {
-  /** In the order in which they happened: name and duration of each phase. */
-  readonly phases: readonly { readonly name: string; readonly durationMs: number }[];
-}
-
 export interface VersionFacts {
   readonly qemuVersion?: string;
   readonly qemuPath?: string;

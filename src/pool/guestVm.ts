@@ -6,12 +6,12 @@ import { serialDial } from '../agent/serialDial.ts';
 import { vsockDial } from '../agent/vsockDial.ts';
 import { abortable } from '../base/abort.ts';
 import { HrunError, isHrunError } from '../base/errors.ts';
+import type { PhaseClock } from '../base/phases.ts';
 import type { VmmDeps } from '../vmm/deps.ts';
 import type { MicroVm, VmRecord, VmRequest } from '../vmm/microVm.ts';
 import { adoptMicroVm } from '../vmm/qemu/adopt.ts';
 import { bootMicroVm } from '../vmm/qemu/boot.ts';
 import { whileRunning } from '../vmm/whileRunning.ts';
-import type { PhaseClock } from './phases.ts';
 
 /** How far the guest's clock may be off once it was set. */
 const clockToleranceNs = 1_000_000_000n;

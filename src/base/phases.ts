@@ -1,4 +1,7 @@
-import type { Timing } from './views.ts';
+/** In the order in which they happened: name and duration of each phase. */
+export interface Timing {
+  readonly phases: readonly { readonly name: string; readonly durationMs: number }[];
+}
 
 /** Measures a launch phase by phase: each `end` names what went on since the last one. */
 export class PhaseClock {
