@@ -5,20 +5,38 @@ import { printable } from '../base/text.ts';
 
 const maxErrorBytes = 4096;
 
+export interface Ext4Shape {
+  readonly sizeBytes: number;
+  readonly label: string;
+  /** Size of the journal; undefined: none, for a disk that is thrown away when it was not finished. */
+  readonly journalMiB?: number;
+  /** Bytes of the disk for each inode; undefined: mke2fs's own ratio. */
+  readonly bytesPerInode?: number;
+}
+
 /**
- * Makes an empty ext4 in a new sparse file: no journal, since a disk that was not finished is thrown away; no checksums
- * of metadata, which take a fifth of the time of unpacking under TCG, while blobs have digests; inode tables left to the
- * kernel; one inode for 8 KiB; no lost+found, which no image has.
+ * Makes an empty ext4 in a new sparse file: no checksums of metadata, which take a fifth of the time of unpacking under
+ * TCG; inode tables and journal left to the kernel; no lost+found, which no image has.
  * @throws HrunError INTERNAL when e2fsprogs is missing or fails; system errors of the file as they are
  */
-export async function makeExt4(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+export async function makeExt4(
+  path: string,
+  { sizeBytes, label, journalMiB, bytesPerInode }: Ext4Shape,
+  signal: AbortSignal,
+): Promise<void> {
   {
     await using file = await open(path, 'wx', 0o600);
     await file.truncate(sizeBytes);
   }
-  const extended = 'nodiscard,lazy_itable_init=1,root_owner=0:0';
-  const features = '^has_journal,^resize_inode,^metadata_csum,uninit_bg';
-  const shape = ['-O', features, '-i', '8192', '-m', '0', '-L', 'hrun-image', '-E', extended];
+  const features = '^resize_inode,^metadata_csum,uninit_bg';
+  const shape = [
+    ...(journalMiB === undefined
+      ? ['-O', `${features},^has_journal`]
+      : ['-O', features, '-J', `size=${journalMiB}`]),
+    ...(bytesPerInode === undefined ? [] : ['-i', String(bytesPerInode)]),
+    ...['-m', '0', '-L', label],
+    ...['-E', 'nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0'],
+  ];
   await runTool('mkfs.ext4', ['-q', '-F', ...shape, path], signal);
   await runTool('debugfs', ['-w', '-R', 'rmdir lost+found', path], signal);
 }

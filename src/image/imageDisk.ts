@@ -96,6 +96,8 @@ export class ImageDisks {
 
 /** Less than this is a full disk: what little is left are holes in which nothing fits. */
 const fullBytes = 1024 * 1024;
+/** Images are many small files. */
+const bytesPerInode = 8192;
 
 interface BuildOptions {
   readonly unpacker: Unpacker;
@@ -168,7 +170,8 @@ async function buildFrom(
     };
     await using decompressing = startPlainLayers(store.blobs, plain, signal);
     if (below.path === undefined) {
-      await makeExt4(targetPath, deps.diskBytes, signal);
+      const shape = { sizeBytes: deps.diskBytes, label: 'hrun-image', bytesPerInode };
+      await makeExt4(targetPath, shape, signal);
     } else if (!(await copyBelow(below.path, targetPath, deps.diskBytes, signal))) {
       return false;
     }

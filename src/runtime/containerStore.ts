@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { abortable } from '../base/abort.ts';
 import { writeFileAtomically } from '../base/atomicFile.ts';
+import { Change } from '../base/change.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 import { type ContainerId, parseContainerId } from '../base/ids.ts';
 import { KeyedMutex } from '../base/mutex.ts';
@@ -24,8 +24,8 @@ export class ContainerStore {
   readonly #records = new Map<ContainerId, ContainerRecord>();
   /** Names promised to containers whose record is still being written. */
   readonly #reserved = new Set<string>();
-  readonly #changes = new KeyedMutex<ContainerId>();
-  readonly #listeners = new Set<() => void>();
+  readonly #turns = new KeyedMutex<ContainerId>();
+  readonly #changed = new Change();
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -78,10 +78,8 @@ export class ContainerStore {
   }
 
   /** Settles when any container is added, changed or removed. @throws the reason of `signal` */
-  async nextChange(signal: AbortSignal): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#listeners.add(resolve);
-    await abortable(promise, signal).finally(() => this.#listeners.delete(resolve));
+  nextChange(signal: AbortSignal): Promise<void> {
+    return this.#changed.next(signal);
   }
 
   /**
@@ -138,7 +136,7 @@ export class ContainerStore {
    * @throws HrunError WRONG_STATE when the status may not become the new one
    */
   async update(id: ContainerId, change: Partial<ContainerState>): Promise<ContainerRecord> {
-    using _turn = await this.#changes.lock(id, never);
+    using _turn = await this.#turns.lock(id, never);
     const old = this.#known(id);
     const status = change.status ?? old.state.status;
     if (status !== old.state.status && !mayBecome(old.state.status, status)) {
@@ -152,7 +150,7 @@ export class ContainerStore {
 
   /** @throws HrunError ALREADY_EXISTS when the name is taken */
   async rename(id: ContainerId, name: string): Promise<void> {
-    using _turn = await this.#changes.lock(id, never);
+    using _turn = await this.#turns.lock(id, never);
     const old = this.#known(id);
     this.refuseTakenName(name);
     this.#reserved.add(name);
@@ -165,12 +163,12 @@ export class ContainerStore {
 
   /** Forgets a container and deletes its files; an interrupted deletion is finished by the next `open`. */
   async remove(id: ContainerId): Promise<void> {
-    using _turn = await this.#changes.lock(id, never);
+    using _turn = await this.#turns.lock(id, never);
     this.#known(id);
     const doomed = `${this.directoryOf(id)}.removing`;
     await rename(this.directoryOf(id), doomed);
     this.#records.delete(id);
-    this.#notify();
+    this.#changed.notify();
     await rm(doomed, { recursive: true, force: true });
   }
 
@@ -183,12 +181,8 @@ export class ContainerStore {
   async #write(record: ContainerRecord): Promise<ContainerRecord> {
     await writeFileAtomically(join(this.directoryOf(record.id), 'container.json'), JSON.stringify(record));
     this.#records.set(record.id, record);
-    this.#notify();
+    this.#changed.notify();
     return record;
-  }
-
-  #notify(): void {
-    for (const listener of [...this.#listeners]) listener();
   }
 }
 

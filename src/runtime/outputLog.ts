@@ -1,4 +1,5 @@
 import { type FileHandle, open, rename, stat } from 'node:fs/promises';
+import { Change } from '../base/change.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 
 /**
@@ -42,8 +43,8 @@ export class OutputLog implements AsyncDisposable {
   #file: FileHandle;
   #size: number;
   #lengths: Record<OutputStream, bigint>;
-  #listeners = new Set<() => void>();
-  #followers = new Set<OutputPosition>();
+  readonly #changed = new Change();
+  readonly #followers = new Set<OutputPosition>();
   #ended = false;
   #generation = 0;
   #changes = 0;
@@ -125,17 +126,7 @@ export class OutputLog implements AsyncDisposable {
 
   /** Settles at the next append, rotation, end or move of a reader. @throws the reason of `signal` */
   nextChange(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const settle = () => {
-      signal.removeEventListener('abort', settle);
-      this.#listeners.delete(settle);
-      if (signal.aborted) reject(signal.reason);
-      else resolve();
-    };
-    this.#listeners.add(settle);
-    signal.addEventListener('abort', settle);
-    return promise;
+    return this.#changed.next(signal);
   }
 
   /** Appends one chunk; bytes that the log already has are dropped, a gap is an error of the caller. */
@@ -181,7 +172,7 @@ export class OutputLog implements AsyncDisposable {
 
   #notify(): void {
     this.#changes += 1;
-    for (const listener of [...this.#listeners]) listener();
+    this.#changed.notify();
   }
 }
 

@@ -1,11 +1,10 @@
-import { execFile } from 'node:child_process';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { errnoOf, HrunError, messageOf } from '../base/errors.ts';
+import { makeExt4 } from '../image/ext4.ts';
 import { copySparse } from '../sys/sparseCopy.ts';
 
-const run = promisify(execFile);
+const journalMiB = 8;
 
 export interface ScratchDiskRequest {
   readonly path: string;
@@ -56,24 +55,12 @@ async function makeModel(
   await mkdir(cacheDirectory, { recursive: true, mode: 0o700 });
   const temporary = `${model}.${process.pid}.${process.hrtime.bigint()}`;
   try {
-    {
-      await using file = await open(temporary, 'wx', 0o600);
-      await file.truncate(sizeBytes);
-    }
-    const features = journal
-      ? ['-O', '^resize_inode,^metadata_csum,uninit_bg', '-J', 'size=8']
-      : ['-O', '^resize_inode,^metadata_csum,uninit_bg,^has_journal'];
-    const extended = 'nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0';
-    const options = ['-q', '-F', '-m', '0', ...features, '-E', extended];
-    await run('mkfs.ext4', [...options, temporary], {
-      signal,
-      env: { PATH: '/usr/sbin:/sbin:/usr/bin:/bin' },
-    });
+    const shape = { sizeBytes, label: 'hrun-scratch', ...(journal && { journalMiB }) };
+    await makeExt4(temporary, shape, signal);
     await rename(temporary, model);
   } catch (cause) {
     await rm(temporary, { force: true });
-    if (errnoOf(cause) !== 'ENOENT') throw cause;
-    throw new HrunError('INTERNAL', 'mkfs.ext4 is missing', { cause, hint: 'install e2fsprogs' });
+    throw cause;
   }
 }
 

@@ -1,5 +1,5 @@
 import { createConnection, type Socket } from 'node:net';
-import { abortable } from '../base/abort.ts';
+import { Change } from '../base/change.ts';
 import { HrunError } from '../base/errors.ts';
 import { FrameSplitter } from '../base/frameSplitter.ts';
 
@@ -18,7 +18,7 @@ const types = {
 export class StandIn implements Disposable {
   readonly #socket: Socket;
   readonly #seen = new Set<number>();
-  #listeners = new Set<() => void>();
+  readonly #changed = new Change();
   #lost: HrunError | undefined;
 
   private constructor(socket: Socket) {
@@ -30,12 +30,12 @@ export class StandIn implements Disposable {
       } catch {
         socket.destroy();
       }
-      this.#notify();
+      this.#changed.notify();
     });
     socket.on('error', () => {});
     socket.on('close', () => {
       this.#lost = new HrunError('WIRE_PROTOCOL', 'the connection to the stand-in was lost');
-      this.#notify();
+      this.#changed.notify();
     });
   }
 
@@ -78,13 +78,7 @@ export class StandIn implements Disposable {
   async #saw(type: number, signal: AbortSignal): Promise<void> {
     while (!this.#seen.has(type)) {
       if (this.#lost !== undefined) throw this.#lost;
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#listeners.add(resolve);
-      await abortable(promise, signal).finally(() => this.#listeners.delete(resolve));
+      await this.#changed.next(signal);
     }
-  }
-
-  #notify(): void {
-    for (const listener of [...this.#listeners]) listener();
   }
 }

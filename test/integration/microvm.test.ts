@@ -168,7 +168,7 @@ describe('disks of a microVM', () => {
     const source = join(directory.path, 'a,b "layers".tar');
     const target = join(directory.path, 'target.ext4');
     await writeFile(source, tarOf('hello.txt', 'hello from a plugged disk\n'));
-    await makeExt4(target, 64 * 1024 * 1024, soon());
+    await makeExt4(target, { sizeBytes: 64 * 1024 * 1024, label: 'target' }, soon());
     await using guest = await bootTestVm();
     await using connection = await connectTestAgent(guest.vm);
     await personalize(connection);
