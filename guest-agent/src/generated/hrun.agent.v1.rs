@@ -194,6 +194,10 @@ pub struct Process {
     pub rlimits: ::prost::alloc::vec::Vec<Rlimit>,
     #[prost(int32, optional, tag = "16")]
     pub oom_score_adj: ::core::option::Option<i32>,
+    /// Init process only: the agent puts a tiny init in front, which is pid 1, passes signals on to the command, reaps
+    /// what is left to it, and exits as the command does.
+    #[prost(bool, tag = "40")]
+    pub init: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Device {
