@@ -64,6 +64,7 @@ impl Cgroup {
             cpu_quota_us,
             cpu_period_us,
             pids_max,
+            ..
         } = resources;
         if let Some(bytes) = memory_max_bytes {
             self.write("memory.max", &bytes.to_string())?;

@@ -17,6 +17,12 @@ export interface AgentClient {
   readonly createContainer: Unary<t.CreateContainerInit, t.CreateContainerResponse>;
   startContainer(containerId: string, signal: AbortSignal): Promise<void>;
   deleteContainer(containerId: string, signal: AbortSignal): Promise<void>;
+  updateContainer(request: t.UpdateContainerInit, signal: AbortSignal): Promise<void>;
+  /** Resolves when every process of the container stands still. */
+  pauseContainer(containerId: string, signal: AbortSignal): Promise<void>;
+  resumeContainer(containerId: string, signal: AbortSignal): Promise<void>;
+  /** Files of the container's cgroup by name; the guest says what is in them. */
+  containerStats(containerId: string, signal: AbortSignal): Promise<Readonly<Record<string, string>>>;
   readonly exec: Unary<t.ExecInit, t.ExecResponse>;
   /** Joins one process: its output from the given offsets on, and its input. Ends when `signal` fires. */
   attach(open: t.AttachOpenInit, signal: AbortSignal): Promise<Attachment>;
@@ -41,8 +47,13 @@ export interface Attachment extends Disposable {
 
 export function agentClient(caller: Caller): AgentClient {
   const { method } = AgentService;
-  const startContainer = unaryCall(caller, method.startContainer, quickLimitMs);
+  // its hooks may take as long as they want
+  const startContainer = unaryCall(caller, method.startContainer, undefined);
   const deleteContainer = unaryCall(caller, method.deleteContainer, undefined);
+  const updateContainer = unaryCall(caller, method.updateContainer, quickLimitMs);
+  const pauseContainer = unaryCall(caller, method.pauseContainer, quickLimitMs);
+  const resumeContainer = unaryCall(caller, method.resumeContainer, quickLimitMs);
+  const containerStats = unaryCall(caller, method.containerStats, quickLimitMs);
   const signalProcess = unaryCall(caller, method.signal, quickLimitMs);
   const releaseProcess = unaryCall(caller, method.releaseProcess, quickLimitMs);
   const listProcesses = unaryCall(caller, method.listProcesses, quickLimitMs);
@@ -56,6 +67,10 @@ export function agentClient(caller: Caller): AgentClient {
     createContainer: unaryCall(caller, method.createContainer, undefined),
     startContainer: async (containerId, signal) => void (await startContainer({ containerId }, signal)),
     deleteContainer: async (containerId, signal) => void (await deleteContainer({ containerId }, signal)),
+    updateContainer: async (request, signal) => void (await updateContainer(request, signal)),
+    pauseContainer: async (containerId, signal) => void (await pauseContainer({ containerId }, signal)),
+    resumeContainer: async (containerId, signal) => void (await resumeContainer({ containerId }, signal)),
+    containerStats: async (containerId, signal) => (await containerStats({ containerId }, signal)).files,
     exec: unaryCall(caller, method.exec, undefined),
     attach: async (open, signal) => {
       const stream = attach(signal);

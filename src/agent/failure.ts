@@ -47,6 +47,8 @@ const codeOfReason: Readonly<Record<FailureReason, ErrorCode>> = {
   WRONG_STATE: 'WRONG_STATE',
   INVALID_REQUEST: 'AGENT_REFUSED',
   NOT_PERSONALIZED: 'AGENT_REFUSED',
+  UNSUPPORTED: 'INVALID_ARGUMENT',
+  HOOK_FAILED: 'AGENT_REFUSED',
 };
 
 // grpc status codes (grpc.io, "Status codes and their use") that the transport or the library makes

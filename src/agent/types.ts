@@ -6,6 +6,7 @@ export type PersonalizeInit = MessageInitShape<typeof contract.PersonalizeReques
 export type CreateContainerInit = MessageInitShape<typeof contract.CreateContainerRequestSchema>;
 export type MountInit = MessageInitShape<typeof contract.MountSchema>;
 export type ProcessInit = MessageInitShape<typeof contract.ProcessSchema>;
+export type UpdateContainerInit = MessageInitShape<typeof contract.UpdateContainerRequestSchema>;
 export type ExecInit = MessageInitShape<typeof contract.ExecRequestSchema>;
 export type SignalInit = MessageInitShape<typeof contract.SignalRequestSchema>;
 export type ReleaseProcessInit = MessageInitShape<typeof contract.ReleaseProcessRequestSchema>;

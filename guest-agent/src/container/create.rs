@@ -11,7 +11,7 @@ use super::channel::AgentEnd;
 use super::fork::{Forked, PidNamespace};
 use super::plan::ProcessPlan;
 use super::rootfs::{DiskPair, ImageFs, RootPaths, mount_shared_directory};
-use super::{Container, Forker, INIT, blocking, channel, init, plan, stdio};
+use super::{Container, Forker, INIT, blocking, channel, init, plan, stdio, unsupported};
 use crate::cgroup::Cgroup;
 use crate::contract::{CreateContainerRequest, Process as ProcessRequest, create_container_request::Rootfs, mount};
 use crate::deferred::Deferred;
@@ -54,6 +54,7 @@ pub async fn create(forker: &Forker, deferred: &Deferred, request: CreateContain
 }
 
 fn check(request: &CreateContainerRequest) -> Result<()> {
+    unsupported::check_request(request)?;
     let counts = [
         request.mounts.len(),
         request.files.len(),
@@ -152,7 +153,7 @@ async fn make_init(
         .process
         .clone()
         .ok_or_else(|| Failure::invalid("a container needs a process"))?;
-    let resources = request.resources.unwrap_or_default();
+    let resources = request.resources.clone().unwrap_or_default();
     let cgroup = Arc::new(Cgroup::create(&request.container_id, &resources, filter)?);
     let made = spawn(process, &cgroup, |plan| {
         forker.fork(PidNamespace::New, || init::run(plan, paths, request))

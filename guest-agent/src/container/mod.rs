@@ -18,6 +18,7 @@ mod rootfs;
 mod run_exec;
 pub mod stdio;
 pub mod terminal;
+mod unsupported;
 pub mod user;
 mod volume;
 
@@ -40,6 +41,7 @@ pub use create::create;
 pub use fork::Forker;
 pub use rootfs::{mount_device, sync_file_system};
 pub use run_exec::exec;
+pub use unsupported::unsupported;
 
 /// The name of the process that a container is created with.
 pub const INIT: &str = "init";

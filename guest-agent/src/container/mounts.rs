@@ -44,6 +44,7 @@ fn make(root: BorrowedFd<'_>, paths: &RootPaths, request: &Mount) -> Result<()> 
                 .doing(|| format!("opening {:?} of the share", share.path))?;
             bind(root, destination, source.as_fd(), &options)
         }
+        Some(mount::Source::Container(_)) => Err(super::unsupported("mount.container")),
         Some(mount::Source::Volume(volume)) => {
             refuse_proc(&open_in(root, destination, OFlags::PATH))?;
             let source = prepare_volume(root, paths, &volume.name, destination)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::create::{Spawned, reap_unprepared, spawn};
 use super::fork::PidNamespace;
-use super::{Container, Forker, Status, exec as child, lock};
+use super::{Container, Forker, Status, exec as child, lock, unsupported};
 use crate::contract::{FailureReason, Process as ProcessRequest};
 use crate::failure::{Failure, Result};
 use crate::process::Process;
@@ -17,6 +17,7 @@ pub async fn exec(
     process_id: &str,
     request: ProcessRequest,
 ) -> Result<Arc<Process>> {
+    unsupported::check_process(&request)?;
     if container.status() != Status::Running {
         return Err(container.wrong_state("executed in"));
     }

@@ -73,11 +73,20 @@ pub struct KernelMount {
     #[prost(string, tag = "2")]
     pub source: ::prost::alloc::string::String,
 }
-/// A directory or file of the host, served over a share that the VMM already presents.
+/// A directory or file of the host, served over a share that the VMM already presents. `path` is looked up in the share
+/// itself, so a kernel file system that the same container mounts on a parent of the destination does not hide it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShareMount {
     #[prost(string, tag = "1")]
     pub tag: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+}
+/// A path of another container of this guest, as that container sees it; it must not have ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainerMount {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub path: ::prost::alloc::string::String,
 }
@@ -89,7 +98,7 @@ pub struct AnonymousVolume {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Mount {
     /// Absolute path inside the container; resolved beneath its root, links included.
     #[prost(string, tag = "1")]
@@ -97,7 +106,14 @@ pub struct Mount {
     /// Options as in the OCI runtime-spec: "ro", "nosuid", "rprivate", "size=64m", …
     #[prost(string, repeated, tag = "2")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(oneof = "mount::Source", tags = "3, 4, 5")]
+    /// Ids as the file system has them (host_id) and as the container sees them (container_id). The option "idmap" maps
+    /// this mount, "ridmap" those below it too; without either these lists must be empty. UNSUPPORTED where the file
+    /// system cannot.
+    #[prost(message, repeated, tag = "7")]
+    pub uid_mappings: ::prost::alloc::vec::Vec<IdMapping>,
+    #[prost(message, repeated, tag = "8")]
+    pub gid_mappings: ::prost::alloc::vec::Vec<IdMapping>,
+    #[prost(oneof = "mount::Source", tags = "3, 4, 5, 6")]
     pub source: ::core::option::Option<mount::Source>,
 }
 /// Nested message and enum types in `Mount`.
@@ -110,7 +126,108 @@ pub mod mount {
         Share(super::ShareMount),
         #[prost(message, tag = "5")]
         Volume(super::AnonymousVolume),
+        #[prost(message, tag = "6")]
+        Container(super::ContainerMount),
     }
+}
+/// A line of uid_map or gid_map, user_namespaces(7).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IdMapping {
+    #[prost(uint32, tag = "1")]
+    pub container_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub host_id: u32,
+    #[prost(uint32, tag = "3")]
+    pub size: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Namespace {
+    /// "pid", "network", "mount", "ipc", "uts", "user", "cgroup" or "time".
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    /// Empty: a new one. Otherwise that of the init process of this container of the same guest, which must not have ended.
+    #[prost(string, tag = "2")]
+    pub container_id: ::prost::alloc::string::String,
+}
+/// Which namespaces the init process gets. A type that is not listed is shared with the guest, whose network namespace
+/// is the one that has its interfaces. "mount" must be listed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Namespaces {
+    #[prost(message, repeated, tag = "1")]
+    pub namespaces: ::prost::alloc::vec::Vec<Namespace>,
+}
+/// An offset of a clock inside a new time namespace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TimeOffset {
+    /// "monotonic" or "boottime".
+    #[prost(string, tag = "1")]
+    pub clock: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub seconds: i64,
+    #[prost(uint32, tag = "3")]
+    pub nanoseconds: u32,
+}
+/// As linux.seccomp of the OCI runtime-spec; names are libseccomp's. A listener is not possible across the VM's border.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Seccomp {
+    /// "SCMP_ACT_ERRNO"
+    #[prost(string, tag = "1")]
+    pub default_action: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "2")]
+    pub default_errno_ret: ::core::option::Option<u32>,
+    /// "SCMP_ARCH_X86_64"; the guest's own is always included
+    #[prost(string, repeated, tag = "3")]
+    pub architectures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "SECCOMP_FILTER_FLAG_LOG"
+    #[prost(string, repeated, tag = "4")]
+    pub flags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "5")]
+    pub syscalls: ::prost::alloc::vec::Vec<SeccompRule>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeccompRule {
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "2")]
+    pub action: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "3")]
+    pub errno_ret: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "4")]
+    pub args: ::prost::alloc::vec::Vec<SeccompArg>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeccompArg {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(uint64, tag = "2")]
+    pub value: u64,
+    #[prost(uint64, tag = "3")]
+    pub value_two: u64,
+    /// "SCMP_CMP_MASKED_EQ"
+    #[prost(string, tag = "4")]
+    pub op: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Personality {
+    /// "LINUX" or "LINUX32"
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// none are defined
+    #[prost(string, repeated, tag = "2")]
+    pub flags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A program of the container, run in its namespaces by the init process right before its execve.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hook {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub args: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub env: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// 0: no limit.
+    #[prost(uint32, tag = "4")]
+    pub timeout_s: u32,
 }
 /// A small file that is bind-mounted over the container's root (/etc/hosts, /etc/hostname, /etc/resolv.conf).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -194,10 +311,55 @@ pub struct Process {
     pub rlimits: ::prost::alloc::vec::Vec<Rlimit>,
     #[prost(int32, optional, tag = "16")]
     pub oom_score_adj: ::core::option::Option<i32>,
+    #[prost(message, optional, tag = "17")]
+    pub scheduler: ::core::option::Option<Scheduler>,
+    #[prost(message, optional, tag = "18")]
+    pub io_priority: ::core::option::Option<IoPriority>,
+    /// Of an Exec only.
+    #[prost(message, optional, tag = "19")]
+    pub exec_cpu_affinity: ::core::option::Option<CpuAffinity>,
     /// Init process only: the agent puts a tiny init in front, which is pid 1, passes signals on to the command, reaps
     /// what is left to it, and exits as the command does.
     #[prost(bool, tag = "40")]
     pub init: bool,
+}
+/// sched_setattr(2); names as in the OCI runtime-spec.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Scheduler {
+    /// "SCHED_BATCH"
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(int32, tag = "2")]
+    pub nice: i32,
+    #[prost(int32, tag = "3")]
+    pub priority: i32,
+    /// "SCHED_FLAG_RESET_ON_FORK"
+    #[prost(string, repeated, tag = "4")]
+    pub flags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "5")]
+    pub runtime_ns: u64,
+    #[prost(uint64, tag = "6")]
+    pub deadline_ns: u64,
+    #[prost(uint64, tag = "7")]
+    pub period_ns: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IoPriority {
+    /// "IOPRIO_CLASS_BE"
+    #[prost(string, tag = "1")]
+    pub class: ::prost::alloc::string::String,
+    #[prost(int32, tag = "2")]
+    pub priority: i32,
+}
+/// Lists as in cpuset(7), "0-1,3".
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CpuAffinity {
+    /// From before the process joins the container's cgroup.
+    #[prost(string, tag = "1")]
+    pub initial: ::prost::alloc::string::String,
+    /// From then on. Empty: what the cgroup allows.
+    #[prost(string, tag = "2")]
+    pub r#final: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Device {
@@ -217,8 +379,9 @@ pub struct Device {
     #[prost(uint32, tag = "7")]
     pub gid: u32,
 }
-/// Limits written to the container's cgroup v2 in the guest; absent means unlimited.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// Limits written to the container's cgroup v2 in the guest. Absent means unlimited in CreateContainer and unchanged in
+/// UpdateContainer; 2^64-1 means "max".
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resources {
     #[prost(uint64, optional, tag = "1")]
     pub memory_max_bytes: ::core::option::Option<u64>,
@@ -229,6 +392,102 @@ pub struct Resources {
     pub cpu_period_us: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "4")]
     pub pids_max: ::core::option::Option<u64>,
+    /// memory.low
+    #[prost(uint64, optional, tag = "5")]
+    pub memory_low_bytes: ::core::option::Option<u64>,
+    /// memory.swap.max: swap alone, other than memory.swap of the OCI runtime-spec, which counts memory as well.
+    #[prost(uint64, optional, tag = "6")]
+    pub memory_swap_max_bytes: ::core::option::Option<u64>,
+    /// Refuse a limit below what is used already.
+    #[prost(bool, tag = "7")]
+    pub memory_check_before_update: bool,
+    /// 1 to 10000
+    #[prost(uint64, optional, tag = "8")]
+    pub cpu_weight: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub cpu_burst_us: ::core::option::Option<u64>,
+    /// cpu.idle
+    #[prost(bool, optional, tag = "10")]
+    pub cpu_idle: ::core::option::Option<bool>,
+    /// "0-2,7"; empty: unchanged
+    #[prost(string, tag = "11")]
+    pub cpuset_cpus: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub cpuset_mems: ::prost::alloc::string::String,
+    /// io.weight, 1 to 10000
+    #[prost(uint32, optional, tag = "13")]
+    pub io_weight: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "14")]
+    pub io_device_weights: ::prost::alloc::vec::Vec<IoDeviceWeight>,
+    #[prost(message, repeated, tag = "15")]
+    pub io_device_limits: ::prost::alloc::vec::Vec<IoDeviceLimit>,
+    #[prost(message, repeated, tag = "16")]
+    pub hugepage_limits: ::prost::alloc::vec::Vec<HugepageLimit>,
+    /// Files of the cgroup and what is written to them; applied last.
+    #[prost(map = "string, string", tag = "17")]
+    pub unified: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Which devices may be used. Absent: those in CreateContainerRequest.devices and the usual ones.
+    #[prost(message, optional, tag = "18")]
+    pub device_rules: ::core::option::Option<DeviceRules>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IoDeviceWeight {
+    #[prost(uint32, tag = "1")]
+    pub major: u32,
+    #[prost(uint32, tag = "2")]
+    pub minor: u32,
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+}
+/// A line of io.max; absent: not changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IoDeviceLimit {
+    #[prost(uint32, tag = "1")]
+    pub major: u32,
+    #[prost(uint32, tag = "2")]
+    pub minor: u32,
+    #[prost(uint64, optional, tag = "3")]
+    pub read_bytes_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub write_bytes_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub read_ops_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub write_ops_per_second: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HugepageLimit {
+    /// "2MB"
+    #[prost(string, tag = "1")]
+    pub page_size: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub limit_bytes: u64,
+}
+/// In order, the last one that matches decides; what none matches is denied. Before them stand runc's own: nodes of any
+/// device may be made, and the usual devices used.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceRules {
+    #[prost(message, repeated, tag = "1")]
+    pub rules: ::prost::alloc::vec::Vec<DeviceRule>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceRule {
+    #[prost(bool, tag = "1")]
+    pub allow: bool,
+    /// "a" (all; also when empty), "b" or "c"
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+    /// Absent: any.
+    #[prost(uint32, optional, tag = "3")]
+    pub major: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    pub minor: ::core::option::Option<u32>,
+    /// of "rwm"; empty: all of them
+    #[prost(string, tag = "5")]
+    pub access: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateContainerRequest {
@@ -261,6 +520,32 @@ pub struct CreateContainerRequest {
     pub resources: ::core::option::Option<Resources>,
     #[prost(message, optional, tag = "14")]
     pub process: ::core::option::Option<Process>,
+    /// Absent: new pid, mount, ipc, uts and cgroup namespaces.
+    #[prost(message, optional, tag = "15")]
+    pub namespaces: ::core::option::Option<Namespaces>,
+    /// Of a new user namespace, which needs both.
+    #[prost(message, repeated, tag = "16")]
+    pub uid_mappings: ::prost::alloc::vec::Vec<IdMapping>,
+    #[prost(message, repeated, tag = "17")]
+    pub gid_mappings: ::prost::alloc::vec::Vec<IdMapping>,
+    #[prost(message, repeated, tag = "18")]
+    pub time_offsets: ::prost::alloc::vec::Vec<TimeOffset>,
+    /// "shared", "slave", "private" or "unbindable", each also with "r" in front. Empty: "rprivate".
+    #[prost(string, tag = "19")]
+    pub rootfs_propagation: ::prost::alloc::string::String,
+    /// For the init process and every Exec.
+    #[prost(message, optional, tag = "20")]
+    pub seccomp: ::core::option::Option<Seccomp>,
+    #[prost(message, optional, tag = "21")]
+    pub personality: ::core::option::Option<Personality>,
+    #[prost(message, repeated, tag = "22")]
+    pub start_container_hooks: ::prost::alloc::vec::Vec<Hook>,
+    /// What the hooks read from stdin: the state JSON of the OCI runtime-spec, without "pid", which the agent puts in.
+    #[prost(string, tag = "23")]
+    pub hook_state: ::prost::alloc::string::String,
+    /// Keep the guest's session keyring instead of joining a new one.
+    #[prost(bool, tag = "24")]
+    pub no_new_keyring: bool,
     #[prost(oneof = "create_container_request::Rootfs", tags = "2, 3")]
     pub rootfs: ::core::option::Option<create_container_request::Rootfs>,
 }
@@ -303,11 +588,52 @@ pub struct ExecRequest {
     pub process_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub process: ::core::option::Option<Process>,
+    /// Do not refuse for a paused container: the call then returns when it is resumed.
+    #[prost(bool, tag = "4")]
+    pub ignore_paused: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecResponse {
     #[prost(uint32, tag = "1")]
     pub guest_pid: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateContainerRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub resources: ::core::option::Option<Resources>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateContainerResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseContainerRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseContainerResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeContainerRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeContainerResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainerStatsRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainerStatsResponse {
+    /// Files of the container's cgroup ("memory.current", "cpu.stat", "io.stat", "pids.current", …), as they read; those
+    /// the kernel does not have are left out. At most 64 files of at most 64 KiB.
+    #[prost(map = "string, string", tag = "1")]
+    pub files: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SignalRequest {
@@ -452,6 +778,9 @@ pub struct ProcessExit {
     pub stdout_length: u64,
     #[prost(uint64, tag = "5")]
     pub stderr_length: u64,
+    /// How many processes of the container's cgroup the guest's kernel has killed for memory since it was created.
+    #[prost(uint64, tag = "6")]
+    pub oom_kills: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListProcessesRequest {
@@ -505,6 +834,9 @@ pub struct ContainerInfo {
     pub status: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub process_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Its processes stand still; `status` says what it is beside that.
+    #[prost(bool, tag = "4")]
+    pub paused: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LayerExtent {
@@ -635,6 +967,9 @@ pub enum FailureReason {
     WrongState = 16,
     InvalidRequest = 17,
     NotPersonalized = 18,
+    /// the message names the field that cannot be applied
+    Unsupported = 19,
+    HookFailed = 20,
 }
 impl FailureReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -662,6 +997,8 @@ impl FailureReason {
             Self::WrongState => "FAILURE_REASON_WRONG_STATE",
             Self::InvalidRequest => "FAILURE_REASON_INVALID_REQUEST",
             Self::NotPersonalized => "FAILURE_REASON_NOT_PERSONALIZED",
+            Self::Unsupported => "FAILURE_REASON_UNSUPPORTED",
+            Self::HookFailed => "FAILURE_REASON_HOOK_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -686,6 +1023,8 @@ impl FailureReason {
             "FAILURE_REASON_WRONG_STATE" => Some(Self::WrongState),
             "FAILURE_REASON_INVALID_REQUEST" => Some(Self::InvalidRequest),
             "FAILURE_REASON_NOT_PERSONALIZED" => Some(Self::NotPersonalized),
+            "FAILURE_REASON_UNSUPPORTED" => Some(Self::Unsupported),
+            "FAILURE_REASON_HOOK_FAILED" => Some(Self::HookFailed),
             _ => None,
         }
     }
@@ -896,6 +1235,109 @@ pub mod agent_service_client {
                 .insert(
                     GrpcMethod::new("hrun.agent.v1.AgentService", "DeleteContainer"),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes limits of a container that was created and has not ended. What is absent stays as it is.
+        pub async fn update_container(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateContainerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateContainerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/UpdateContainer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("hrun.agent.v1.AgentService", "UpdateContainer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Freezes every process of a created or running container; returns when all of them stand still.
+        pub async fn pause_container(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseContainerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseContainerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/PauseContainer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hrun.agent.v1.AgentService", "PauseContainer"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn resume_container(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeContainerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeContainerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/ResumeContainer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("hrun.agent.v1.AgentService", "ResumeContainer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What the container's cgroup says of it right now.
+        pub async fn container_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ContainerStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ContainerStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/ContainerStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hrun.agent.v1.AgentService", "ContainerStats"));
             self.inner.unary(req, path, codec).await
         }
         /// Prepares and starts one more process inside a running container.
@@ -1219,6 +1661,37 @@ pub mod agent_service_server {
             request: tonic::Request<super::DeleteContainerRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DeleteContainerResponse>,
+            tonic::Status,
+        >;
+        /// Changes limits of a container that was created and has not ended. What is absent stays as it is.
+        async fn update_container(
+            &self,
+            request: tonic::Request<super::UpdateContainerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateContainerResponse>,
+            tonic::Status,
+        >;
+        /// Freezes every process of a created or running container; returns when all of them stand still.
+        async fn pause_container(
+            &self,
+            request: tonic::Request<super::PauseContainerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PauseContainerResponse>,
+            tonic::Status,
+        >;
+        async fn resume_container(
+            &self,
+            request: tonic::Request<super::ResumeContainerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeContainerResponse>,
+            tonic::Status,
+        >;
+        /// What the container's cgroup says of it right now.
+        async fn container_stats(
+            &self,
+            request: tonic::Request<super::ContainerStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ContainerStatsResponse>,
             tonic::Status,
         >;
         /// Prepares and starts one more process inside a running container.
@@ -1598,6 +2071,186 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteContainerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/UpdateContainer" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateContainerSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::UpdateContainerRequest>
+                    for UpdateContainerSvc<T> {
+                        type Response = super::UpdateContainerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateContainerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::update_container(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateContainerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/PauseContainer" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseContainerSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::PauseContainerRequest>
+                    for PauseContainerSvc<T> {
+                        type Response = super::PauseContainerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseContainerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::pause_container(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseContainerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/ResumeContainer" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeContainerSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::ResumeContainerRequest>
+                    for ResumeContainerSvc<T> {
+                        type Response = super::ResumeContainerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeContainerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::resume_container(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeContainerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/ContainerStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct ContainerStatsSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::ContainerStatsRequest>
+                    for ContainerStatsSvc<T> {
+                        type Response = super::ContainerStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ContainerStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::container_stats(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ContainerStatsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

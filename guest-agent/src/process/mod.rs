@@ -64,6 +64,7 @@ struct Exit {
     code: u32,
     signal: u32,
     oom_killed: bool,
+    oom_kills: u64,
 }
 
 impl State {
@@ -87,6 +88,7 @@ impl State {
             code,
             signal,
             oom_killed,
+            oom_kills,
         } = self.exit?;
         let all = self.stdout.ended() && self.stderr.ended();
         all.then(|| ProcessExit {
@@ -95,6 +97,7 @@ impl State {
             oom_killed,
             stdout_length: self.stdout.length(),
             stderr_length: self.stderr.length(),
+            oom_kills,
         })
     }
 }
@@ -177,13 +180,14 @@ async fn reap(process: Arc<Process>, cgroup: Arc<Cgroup>) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match rustix::process::waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(process.pidfd())), options) {
             Ok(Some(status)) => {
-                let oom_killed = cgroup.oom_kills() > oom_kills_before;
+                let oom_kills = cgroup.oom_kills();
                 let signal = status.terminating_signal().unwrap_or(0) as u32;
                 let code = status.exit_status().map_or(128 + signal, |code| code as u32 & 0xff);
                 break Exit {
                     code,
                     signal,
-                    oom_killed,
+                    oom_killed: oom_kills > oom_kills_before,
+                    oom_kills,
                 };
             }
             Ok(None) => guard.clear_ready(),
@@ -193,6 +197,7 @@ async fn reap(process: Arc<Process>, cgroup: Arc<Cgroup>) {
                     code: 255,
                     signal: 0,
                     oom_killed: false,
+                    oom_kills: 0,
                 };
             }
         }

@@ -99,6 +99,7 @@ impl Agent {
             container_id: container.id.clone(),
             status: container.status().name().to_owned(),
             process_ids: container.process_ids(),
+            paused: false,
         });
         info.collect()
     }

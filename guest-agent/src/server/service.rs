@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::archives::UnpackStream;
 use super::{Agent, to_the_end};
+use crate::container::unsupported;
 use crate::contract::agent_service_server::AgentService;
 use crate::contract::{self, attach_request};
 use crate::failure::Failure;
@@ -56,6 +57,34 @@ impl AgentService for Service {
     ) -> Answer<contract::DeleteContainerResponse> {
         to_the_end(Arc::clone(&self.0).delete(request.into_inner().container_id)).await?;
         Ok(Response::new(contract::DeleteContainerResponse {}))
+    }
+
+    async fn update_container(
+        &self,
+        _: Request<contract::UpdateContainerRequest>,
+    ) -> Answer<contract::UpdateContainerResponse> {
+        Err(unsupported("UpdateContainer").into())
+    }
+
+    async fn pause_container(
+        &self,
+        _: Request<contract::PauseContainerRequest>,
+    ) -> Answer<contract::PauseContainerResponse> {
+        Err(unsupported("PauseContainer").into())
+    }
+
+    async fn resume_container(
+        &self,
+        _: Request<contract::ResumeContainerRequest>,
+    ) -> Answer<contract::ResumeContainerResponse> {
+        Err(unsupported("ResumeContainer").into())
+    }
+
+    async fn container_stats(
+        &self,
+        _: Request<contract::ContainerStatsRequest>,
+    ) -> Answer<contract::ContainerStatsResponse> {
+        Err(unsupported("ContainerStats").into())
     }
 
     async fn exec(&self, request: Request<contract::ExecRequest>) -> Answer<contract::ExecResponse> {

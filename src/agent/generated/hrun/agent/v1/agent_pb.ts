@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file hrun/agent/v1/agent.proto.
  */
 export const file_hrun_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChlocnVuL2FnZW50L3YxL2FnZW50LnByb3RvEg1ocnVuLmFnZW50LnYxIiAKDEhlbGxvUmVxdWVzdBIQCghwcm90b2NvbBgBIAEoDSKYAQoNSGVsbG9SZXNwb25zZRIQCghwcm90b2NvbBgBIAEoDRIVCg1hZ2VudF92ZXJzaW9uGAIgASgJEhYKDmtlcm5lbF9yZWxlYXNlGAMgASgJEg8KB2Jvb3RfaWQYBCABKAkSFAoMcGVyc29uYWxpemVkGAUgASgIEh8KF2FnZW50X3N0YXJ0X2Jvb3R0aW1lX25zGAYgASgEImAKElBlcnNvbmFsaXplUmVxdWVzdBIPCgdlbnRyb3B5GAEgASgMEhMKC3JlYWx0aW1lX25zGAIgASgDEhAKCGhvc3RuYW1lGAMgASgJEhIKCm1hY2hpbmVfaWQYBCABKAkiKgoTUGVyc29uYWxpemVSZXNwb25zZRITCgtyZWFsdGltZV9ucxgBIAEoAyJMCgpEaXNrUm9vdGZzEhQKDGltYWdlX3NlcmlhbBgBIAEoCRIQCghpbWFnZV9mcxgCIAEoCRIWCg5zY3JhdGNoX3NlcmlhbBgDIAEoCSIoCgtTaGFyZVJvb3RmcxILCgN0YWcYASABKAkSDAoEcGF0aBgCIAEoCSIrCgtLZXJuZWxNb3VudBIMCgR0eXBlGAEgASgJEg4KBnNvdXJjZRgCIAEoCSInCgpTaGFyZU1vdW50EgsKA3RhZxgBIAEoCRIMCgRwYXRoGAIgASgJIh8KD0Fub255bW91c1ZvbHVtZRIMCgRuYW1lGAEgASgJIsMBCgVNb3VudBITCgtkZXN0aW5hdGlvbhgBIAEoCRIPCgdvcHRpb25zGAIgAygJEiwKBmtlcm5lbBgDIAEoCzIaLmhydW4uYWdlbnQudjEuS2VybmVsTW91bnRIABIqCgVzaGFyZRgEIAEoCzIZLmhydW4uYWdlbnQudjEuU2hhcmVNb3VudEgAEjAKBnZvbHVtZRgFIAEoCzIeLmhydW4uYWdlbnQudjEuQW5vbnltb3VzVm9sdW1lSABCCAoGc291cmNlIkIKDEluamVjdGVkRmlsZRITCgtkZXN0aW5hdGlvbhgBIAEoCRIPCgdjb250ZW50GAIgASgMEgwKBG1vZGUYAyABKA0ibAoMQ2FwYWJpbGl0aWVzEhAKCGJvdW5kaW5nGAEgAygJEhEKCWVmZmVjdGl2ZRgCIAMoCRITCgtpbmhlcml0YWJsZRgDIAMoCRIRCglwZXJtaXR0ZWQYBCADKAkSDwoHYW1iaWVudBgFIAMoCSIyCgZSbGltaXQSDAoEdHlwZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQiLQoMVGVybWluYWxTaXplEgwKBHJvd3MYASABKA0SDwoHY29sdW1ucxgCIAEoDSKwAwoHUHJvY2VzcxIMCgRhcmdzGAEgAygJEgsKA2VudhgCIAMoCRILCgNjd2QYAyABKAkSEgoKY3JlYXRlX2N3ZBgEIAEoCBIMCgR1c2VyGAUgASgJEgsKA3VpZBgGIAEoDRILCgNnaWQYByABKA0SFwoPYWRkaXRpb25hbF9naWRzGAggAygNEhIKBXVtYXNrGAkgASgNSACIAQESEAoIdGVybWluYWwYCiABKAgSMgoNdGVybWluYWxfc2l6ZRgLIAEoCzIbLmhydW4uYWdlbnQudjEuVGVybWluYWxTaXplEhIKCnN0ZGluX29wZW4YDCABKAgSMQoMY2FwYWJpbGl0aWVzGA0gASgLMhsuaHJ1bi5hZ2VudC52MS5DYXBhYmlsaXRpZXMSGQoRbm9fbmV3X3ByaXZpbGVnZXMYDiABKAgSJgoHcmxpbWl0cxgPIAMoCzIVLmhydW4uYWdlbnQudjEuUmxpbWl0EhoKDW9vbV9zY29yZV9hZGoYECABKAVIAYgBARIMCgRpbml0GCggASgIQggKBl91bWFza0IQCg5fb29tX3Njb3JlX2FkaiJqCgZEZXZpY2USDAoEcGF0aBgBIAEoCRIMCgR0eXBlGAIgASgJEg0KBW1ham9yGAMgASgNEg0KBW1pbm9yGAQgASgNEgwKBG1vZGUYBSABKA0SCwoDdWlkGAYgASgNEgsKA2dpZBgHIAEoDSK9AQoJUmVzb3VyY2VzEh0KEG1lbW9yeV9tYXhfYnl0ZXMYASABKARIAIgBARIZCgxjcHVfcXVvdGFfdXMYAiABKARIAYgBARIaCg1jcHVfcGVyaW9kX3VzGAMgASgESAKIAQESFQoIcGlkc19tYXgYBCABKARIA4gBAUITChFfbWVtb3J5X21heF9ieXRlc0IPCg1fY3B1X3F1b3RhX3VzQhAKDl9jcHVfcGVyaW9kX3VzQgsKCV9waWRzX21heCLABAoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSKgoFZGlza3MYAiABKAsyGS5ocnVuLmFnZW50LnYxLkRpc2tSb290ZnNIABIrCgVzaGFyZRgDIAEoCzIaLmhydW4uYWdlbnQudjEuU2hhcmVSb290ZnNIABIXCg9yZWFkb25seV9yb290ZnMYBCABKAgSEAoIaG9zdG5hbWUYBSABKAkSEgoKZG9tYWlubmFtZRgGIAEoCRIkCgZtb3VudHMYByADKAsyFC5ocnVuLmFnZW50LnYxLk1vdW50EioKBWZpbGVzGAggAygLMhsuaHJ1bi5hZ2VudC52MS5JbmplY3RlZEZpbGUSJgoHZGV2aWNlcxgJIAMoCzIVLmhydW4uYWdlbnQudjEuRGV2aWNlEhQKDG1hc2tlZF9wYXRocxgKIAMoCRIWCg5yZWFkb25seV9wYXRocxgLIAMoCRJBCgZzeXNjdGwYDCADKAsyMS5ocnVuLmFnZW50LnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QuU3lzY3RsRW50cnkSKwoJcmVzb3VyY2VzGA0gASgLMhguaHJ1bi5hZ2VudC52MS5SZXNvdXJjZXMSJwoHcHJvY2VzcxgOIAEoCzIWLmhydW4uYWdlbnQudjEuUHJvY2VzcxotCgtTeXNjdGxFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBnJvb3RmcyIsChdDcmVhdGVDb250YWluZXJSZXNwb25zZRIRCglndWVzdF9waWQYASABKA0iLQoVU3RhcnRDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIYChZTdGFydENvbnRhaW5lclJlc3BvbnNlIi4KFkRlbGV0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhkKF0RlbGV0ZUNvbnRhaW5lclJlc3BvbnNlImAKC0V4ZWNSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpwcm9jZXNzX2lkGAIgASgJEicKB3Byb2Nlc3MYAyABKAsyFi5ocnVuLmFnZW50LnYxLlByb2Nlc3MiIQoMRXhlY1Jlc3BvbnNlEhEKCWd1ZXN0X3BpZBgBIAEoDSJWCg1TaWduYWxSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpwcm9jZXNzX2lkGAIgASgJEg4KBnNpZ25hbBgDIAEoDRILCgNhbGwYBCABKAgiEAoOU2lnbmFsUmVzcG9uc2UiQQoVUmVsZWFzZVByb2Nlc3NSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpwcm9jZXNzX2lkGAIgASgJIhgKFlJlbGVhc2VQcm9jZXNzUmVzcG9uc2UipwIKDUF0dGFjaFJlcXVlc3QSKQoEb3BlbhgBIAEoCzIZLmhydW4uYWdlbnQudjEuQXR0YWNoT3BlbkgAEioKBXN0ZGluGAIgASgLMhkuaHJ1bi5hZ2VudC52MS5JbnB1dENodW5rSAASLAoJc3RkaW5fZW5kGAMgASgLMhcuaHJ1bi5hZ2VudC52MS5JbnB1dEVuZEgAEicKA2FjaxgEIAEoCzIYLmhydW4uYWdlbnQudjEuT3V0cHV0QWNrSAASLQoGcmVzaXplGAUgASgLMhsuaHJ1bi5hZ2VudC52MS5UZXJtaW5hbFNpemVIABIuCgpvdXRwdXRfZW5kGAYgASgLMhguaHJ1bi5hZ2VudC52MS5PdXRwdXRFbmRIAEIJCgdtZXNzYWdlImQKCkF0dGFjaE9wZW4SFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCnByb2Nlc3NfaWQYAiABKAkSFQoNc3Rkb3V0X29mZnNldBgDIAEoBBIVCg1zdGRlcnJfb2Zmc2V0GAQgASgEIioKCklucHV0Q2h1bmsSDgoGb2Zmc2V0GAEgASgEEgwKBGRhdGEYAiABKAwiGgoISW5wdXRFbmQSDgoGb2Zmc2V0GAEgASgEIisKCU91dHB1dEVuZBIOCgZzdGRvdXQYASABKAgSDgoGc3RkZXJyGAIgASgIIjkKCU91dHB1dEFjaxIVCg1zdGRvdXRfb2Zmc2V0GAEgASgEEhUKDXN0ZGVycl9vZmZzZXQYAiABKAQi2wEKDkF0dGFjaFJlc3BvbnNlEiwKBnN0ZG91dBgBIAEoCzIaLmhydW4uYWdlbnQudjEuT3V0cHV0Q2h1bmtIABIsCgZzdGRlcnIYAiABKAsyGi5ocnVuLmFnZW50LnYxLk91dHB1dENodW5rSAASNgoOc3RkaW5fYWNjZXB0ZWQYAyABKAsyHC5ocnVuLmFnZW50LnYxLklucHV0QWNjZXB0ZWRIABIqCgRleGl0GAQgASgLMhouaHJ1bi5hZ2VudC52MS5Qcm9jZXNzRXhpdEgAQgkKB21lc3NhZ2UiKwoLT3V0cHV0Q2h1bmsSDgoGb2Zmc2V0GAEgASgEEgwKBGRhdGEYAiABKAwiLwoNSW5wdXRBY2NlcHRlZBIOCgZvZmZzZXQYASABKAQSDgoGY2xvc2VkGAIgASgIIm0KC1Byb2Nlc3NFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgSFQoNc3Rkb3V0X2xlbmd0aBgEIAEoBBIVCg1zdGRlcnJfbGVuZ3RoGAUgASgEIiwKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSJGChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USLQoJcHJvY2Vzc2VzGAEgAygLMhouaHJ1bi5hZ2VudC52MS5Qcm9jZXNzSW5mbyK2AQoLUHJvY2Vzc0luZm8SCwoDcGlkGAEgASgNEgwKBHBwaWQYAiABKA0SCwoDdWlkGAMgASgNEgwKBHVzZXIYBCABKAkSGQoRc3RhcnRfcmVhbHRpbWVfbXMYBSABKAQSEwoLY3B1X3RpbWVfbXMYBiABKAQSCwoDdHR5GAcgASgJEgwKBGFyZ3MYCCADKAkSEQoJcnNzX2J5dGVzGAkgASgEEhMKC2NwdV9wZXJjZW50GAogASgNIhcKFUxpc3RDb250YWluZXJzUmVxdWVzdCJKChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEjAKCmNvbnRhaW5lcnMYASADKAsyHC5ocnVuLmFnZW50LnYxLkNvbnRhaW5lckluZm8iSgoNQ29udGFpbmVySW5mbxIUCgxjb250YWluZXJfaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEhMKC3Byb2Nlc3NfaWRzGAMgAygJIj0KC0xheWVyRXh0ZW50Eg4KBm9mZnNldBgBIAEoBBIOCgZsZW5ndGgYAiABKAQSDgoGZGlnZXN0GAMgASgJIo4BChNVbnBhY2tMYXllcnNSZXF1ZXN0EhUKDXNvdXJjZV9zZXJpYWwYASABKAkSFQoNdGFyZ2V0X3NlcmlhbBgCIAEoCRIqCgZsYXllcnMYAyADKAsyGi5ocnVuLmFnZW50LnYxLkxheWVyRXh0ZW50Eh0KFW1heF9lbnRyaWVzX3Blcl9sYXllchgEIAEoBCJeChRVbnBhY2tMYXllcnNSZXNwb25zZRITCgtsYXllcl9pbmRleBgBIAEoDRISCgpieXRlc19yZWFkGAIgASgEEg8KB2VudHJpZXMYAyABKAQSDAoEZG9uZRgEIAEoCCJhCg9QYWNrUGF0aFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSEwoLZm9sbG93X2xpbmsYAyABKAgSFQoNdGFyZ2V0X3NlcmlhbBgEIAEoCSIiChBQYWNrUGF0aFJlc3BvbnNlEg4KBmxlbmd0aBgBIAEoBCKJAQoVRXh0cmFjdEFyY2hpdmVSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIRCglkaXJlY3RvcnkYAiABKAkSFQoNc291cmNlX3NlcmlhbBgDIAEoCRIOCgZsZW5ndGgYBCABKAQSIAoYbm9fb3ZlcndyaXRlX2Rpcl9ub25fZGlyGAUgASgIIhgKFkV4dHJhY3RBcmNoaXZlUmVzcG9uc2UiSgoPU3RhdFBhdGhSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEhMKC2ZvbGxvd19saW5rGAMgASgIIn0KEFN0YXRQYXRoUmVzcG9uc2USDAoEbmFtZRgBIAEoCRIMCgRzaXplGAIgASgEEgwKBG1vZGUYAyABKA0SDwoHbXRpbWVfcxgEIAEoAxITCgtsaW5rX3RhcmdldBgFIAEoCRIZChF0YXJfc2l6ZV9lc3RpbWF0ZRgGIAEoBCIRCg9TaHV0ZG93blJlcXVlc3QiEgoQU2h1dGRvd25SZXNwb25zZSqxBQoNRmFpbHVyZVJlYXNvbhIeChpGQUlMVVJFX1JFQVNPTl9VTlNQRUNJRklFRBAAEiQKIEZBSUxVUkVfUkVBU09OX0NPTU1BTkRfTk9UX0ZPVU5EEAESKQolRkFJTFVSRV9SRUFTT05fQ09NTUFORF9OT1RfRVhFQ1VUQUJMRRACEh8KG0ZBSUxVUkVfUkVBU09OX1VOS05PV05fVVNFUhADEigKJEZBSUxVUkVfUkVBU09OX0JBRF9XT1JLSU5HX0RJUkVDVE9SWRAEEh8KG0ZBSUxVUkVfUkVBU09OX01PVU5UX0ZBSUxFRBAFEhwKGEZBSUxVUkVfUkVBU09OX0RJU0tfRlVMTBAGEiIKHkZBSUxVUkVfUkVBU09OX0NPUlJVUFRfQVJDSElWRRAHEh4KGkZBSUxVUkVfUkVBU09OX1VOU0FGRV9QQVRIEAgSIwofRkFJTFVSRV9SRUFTT05fVE9PX01BTllfRU5UUklFUxAJEiQKIEZBSUxVUkVfUkVBU09OX05PX1NVQ0hfQ09OVEFJTkVSEAoSIgoeRkFJTFVSRV9SRUFTT05fTk9fU1VDSF9QUk9DRVNTEAsSIQodRkFJTFVSRV9SRUFTT05fQUxSRUFEWV9FWElTVFMQDBIhCh1GQUlMVVJFX1JFQVNPTl9OT19TVUNIX0RFVklDRRANEh8KG0ZBSUxVUkVfUkVBU09OX05PX1NVQ0hfUEFUSBAOEiIKHkZBSUxVUkVfUkVBU09OX05PVF9BX0RJUkVDVE9SWRAPEh4KGkZBSUxVUkVfUkVBU09OX1dST05HX1NUQVRFEBASIgoeRkFJTFVSRV9SRUFTT05fSU5WQUxJRF9SRVFVRVNUEBESIwofRkFJTFVSRV9SRUFTT05fTk9UX1BFUlNPTkFMSVpFRBASMtkKCgxBZ2VudFNlcnZpY2USQgoFSGVsbG8SGy5ocnVuLmFnZW50LnYxLkhlbGxvUmVxdWVzdBocLmhydW4uYWdlbnQudjEuSGVsbG9SZXNwb25zZRJUCgtQZXJzb25hbGl6ZRIhLmhydW4uYWdlbnQudjEuUGVyc29uYWxpemVSZXF1ZXN0GiIuaHJ1bi5hZ2VudC52MS5QZXJzb25hbGl6ZVJlc3BvbnNlEmAKD0NyZWF0ZUNvbnRhaW5lchIlLmhydW4uYWdlbnQudjEuQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBomLmhydW4uYWdlbnQudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USXQoOU3RhcnRDb250YWluZXISJC5ocnVuLmFnZW50LnYxLlN0YXJ0Q29udGFpbmVyUmVxdWVzdBolLmhydW4uYWdlbnQudjEuU3RhcnRDb250YWluZXJSZXNwb25zZRJgCg9EZWxldGVDb250YWluZXISJS5ocnVuLmFnZW50LnYxLkRlbGV0ZUNvbnRhaW5lclJlcXVlc3QaJi5ocnVuLmFnZW50LnYxLkRlbGV0ZUNvbnRhaW5lclJlc3BvbnNlEj8KBEV4ZWMSGi5ocnVuLmFnZW50LnYxLkV4ZWNSZXF1ZXN0GhsuaHJ1bi5hZ2VudC52MS5FeGVjUmVzcG9uc2USSQoGQXR0YWNoEhwuaHJ1bi5hZ2VudC52MS5BdHRhY2hSZXF1ZXN0Gh0uaHJ1bi5hZ2VudC52MS5BdHRhY2hSZXNwb25zZSgBMAESRQoGU2lnbmFsEhwuaHJ1bi5hZ2VudC52MS5TaWduYWxSZXF1ZXN0Gh0uaHJ1bi5hZ2VudC52MS5TaWduYWxSZXNwb25zZRJdCg5SZWxlYXNlUHJvY2VzcxIkLmhydW4uYWdlbnQudjEuUmVsZWFzZVByb2Nlc3NSZXF1ZXN0GiUuaHJ1bi5hZ2VudC52MS5SZWxlYXNlUHJvY2Vzc1Jlc3BvbnNlEloKDUxpc3RQcm9jZXNzZXMSIy5ocnVuLmFnZW50LnYxLkxpc3RQcm9jZXNzZXNSZXF1ZXN0GiQuaHJ1bi5hZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USXQoOTGlzdENvbnRhaW5lcnMSJC5ocnVuLmFnZW50LnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBolLmhydW4uYWdlbnQudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZRJZCgxVbnBhY2tMYXllcnMSIi5ocnVuLmFnZW50LnYxLlVucGFja0xheWVyc1JlcXVlc3QaIy5ocnVuLmFnZW50LnYxLlVucGFja0xheWVyc1Jlc3BvbnNlMAESSwoIUGFja1BhdGgSHi5ocnVuLmFnZW50LnYxLlBhY2tQYXRoUmVxdWVzdBofLmhydW4uYWdlbnQudjEuUGFja1BhdGhSZXNwb25zZRJdCg5FeHRyYWN0QXJjaGl2ZRIkLmhydW4uYWdlbnQudjEuRXh0cmFjdEFyY2hpdmVSZXF1ZXN0GiUuaHJ1bi5hZ2VudC52MS5FeHRyYWN0QXJjaGl2ZVJlc3BvbnNlEksKCFN0YXRQYXRoEh4uaHJ1bi5hZ2VudC52MS5TdGF0UGF0aFJlcXVlc3QaHy5ocnVuLmFnZW50LnYxLlN0YXRQYXRoUmVzcG9uc2USSwoIU2h1dGRvd24SHi5ocnVuLmFnZW50LnYxLlNodXRkb3duUmVxdWVzdBofLmhydW4uYWdlbnQudjEuU2h1dGRvd25SZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChlocnVuL2FnZW50L3YxL2FnZW50LnByb3RvEg1ocnVuLmFnZW50LnYxIiAKDEhlbGxvUmVxdWVzdBIQCghwcm90b2NvbBgBIAEoDSKYAQoNSGVsbG9SZXNwb25zZRIQCghwcm90b2NvbBgBIAEoDRIVCg1hZ2VudF92ZXJzaW9uGAIgASgJEhYKDmtlcm5lbF9yZWxlYXNlGAMgASgJEg8KB2Jvb3RfaWQYBCABKAkSFAoMcGVyc29uYWxpemVkGAUgASgIEh8KF2FnZW50X3N0YXJ0X2Jvb3R0aW1lX25zGAYgASgEImAKElBlcnNvbmFsaXplUmVxdWVzdBIPCgdlbnRyb3B5GAEgASgMEhMKC3JlYWx0aW1lX25zGAIgASgDEhAKCGhvc3RuYW1lGAMgASgJEhIKCm1hY2hpbmVfaWQYBCABKAkiKgoTUGVyc29uYWxpemVSZXNwb25zZRITCgtyZWFsdGltZV9ucxgBIAEoAyJMCgpEaXNrUm9vdGZzEhQKDGltYWdlX3NlcmlhbBgBIAEoCRIQCghpbWFnZV9mcxgCIAEoCRIWCg5zY3JhdGNoX3NlcmlhbBgDIAEoCSIoCgtTaGFyZVJvb3RmcxILCgN0YWcYASABKAkSDAoEcGF0aBgCIAEoCSIrCgtLZXJuZWxNb3VudBIMCgR0eXBlGAEgASgJEg4KBnNvdXJjZRgCIAEoCSInCgpTaGFyZU1vdW50EgsKA3RhZxgBIAEoCRIMCgRwYXRoGAIgASgJIjQKDkNvbnRhaW5lck1vdW50EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJIh8KD0Fub255bW91c1ZvbHVtZRIMCgRuYW1lGAEgASgJItcCCgVNb3VudBITCgtkZXN0aW5hdGlvbhgBIAEoCRIPCgdvcHRpb25zGAIgAygJEiwKBmtlcm5lbBgDIAEoCzIaLmhydW4uYWdlbnQudjEuS2VybmVsTW91bnRIABIqCgVzaGFyZRgEIAEoCzIZLmhydW4uYWdlbnQudjEuU2hhcmVNb3VudEgAEjAKBnZvbHVtZRgFIAEoCzIeLmhydW4uYWdlbnQudjEuQW5vbnltb3VzVm9sdW1lSAASMgoJY29udGFpbmVyGAYgASgLMh0uaHJ1bi5hZ2VudC52MS5Db250YWluZXJNb3VudEgAEi4KDHVpZF9tYXBwaW5ncxgHIAMoCzIYLmhydW4uYWdlbnQudjEuSWRNYXBwaW5nEi4KDGdpZF9tYXBwaW5ncxgIIAMoCzIYLmhydW4uYWdlbnQudjEuSWRNYXBwaW5nQggKBnNvdXJjZSJACglJZE1hcHBpbmcSFAoMY29udGFpbmVyX2lkGAEgASgNEg8KB2hvc3RfaWQYAiABKA0SDAoEc2l6ZRgDIAEoDSIvCglOYW1lc3BhY2USDAoEdHlwZRgBIAEoCRIUCgxjb250YWluZXJfaWQYAiABKAkiOgoKTmFtZXNwYWNlcxIsCgpuYW1lc3BhY2VzGAEgAygLMhguaHJ1bi5hZ2VudC52MS5OYW1lc3BhY2UiQQoKVGltZU9mZnNldBINCgVjbG9jaxgBIAEoCRIPCgdzZWNvbmRzGAIgASgDEhMKC25hbm9zZWNvbmRzGAMgASgNIqsBCgdTZWNjb21wEhYKDmRlZmF1bHRfYWN0aW9uGAEgASgJEh4KEWRlZmF1bHRfZXJybm9fcmV0GAIgASgNSACIAQESFQoNYXJjaGl0ZWN0dXJlcxgDIAMoCRINCgVmbGFncxgEIAMoCRIsCghzeXNjYWxscxgFIAMoCzIaLmhydW4uYWdlbnQudjEuU2VjY29tcFJ1bGVCFAoSX2RlZmF1bHRfZXJybm9fcmV0InsKC1NlY2NvbXBSdWxlEg0KBW5hbWVzGAEgAygJEg4KBmFjdGlvbhgCIAEoCRIWCgllcnJub19yZXQYAyABKA1IAIgBARInCgRhcmdzGAQgAygLMhkuaHJ1bi5hZ2VudC52MS5TZWNjb21wQXJnQgwKCl9lcnJub19yZXQiSQoKU2VjY29tcEFyZxINCgVpbmRleBgBIAEoDRINCgV2YWx1ZRgCIAEoBBIRCgl2YWx1ZV90d28YAyABKAQSCgoCb3AYBCABKAkiLAoLUGVyc29uYWxpdHkSDgoGZG9tYWluGAEgASgJEg0KBWZsYWdzGAIgAygJIkIKBEhvb2sSDAoEcGF0aBgBIAEoCRIMCgRhcmdzGAIgAygJEgsKA2VudhgDIAMoCRIRCgl0aW1lb3V0X3MYBCABKA0iQgoMSW5qZWN0ZWRGaWxlEhMKC2Rlc3RpbmF0aW9uGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDSJsCgxDYXBhYmlsaXRpZXMSEAoIYm91bmRpbmcYASADKAkSEQoJZWZmZWN0aXZlGAIgAygJEhMKC2luaGVyaXRhYmxlGAMgAygJEhEKCXBlcm1pdHRlZBgEIAMoCRIPCgdhbWJpZW50GAUgAygJIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCItCgxUZXJtaW5hbFNpemUSDAoEcm93cxgBIAEoDRIPCgdjb2x1bW5zGAIgASgNIsQECgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRISCgpjcmVhdGVfY3dkGAQgASgIEgwKBHVzZXIYBSABKAkSCwoDdWlkGAYgASgNEgsKA2dpZBgHIAEoDRIXCg9hZGRpdGlvbmFsX2dpZHMYCCADKA0SEgoFdW1hc2sYCSABKA1IAIgBARIQCgh0ZXJtaW5hbBgKIAEoCBIyCg10ZXJtaW5hbF9zaXplGAsgASgLMhsuaHJ1bi5hZ2VudC52MS5UZXJtaW5hbFNpemUSEgoKc3RkaW5fb3BlbhgMIAEoCBIxCgxjYXBhYmlsaXRpZXMYDSABKAsyGy5ocnVuLmFnZW50LnYxLkNhcGFiaWxpdGllcxIZChFub19uZXdfcHJpdmlsZWdlcxgOIAEoCBImCgdybGltaXRzGA8gAygLMhUuaHJ1bi5hZ2VudC52MS5SbGltaXQSGgoNb29tX3Njb3JlX2FkahgQIAEoBUgBiAEBEisKCXNjaGVkdWxlchgRIAEoCzIYLmhydW4uYWdlbnQudjEuU2NoZWR1bGVyEi4KC2lvX3ByaW9yaXR5GBIgASgLMhkuaHJ1bi5hZ2VudC52MS5Jb1ByaW9yaXR5EjUKEWV4ZWNfY3B1X2FmZmluaXR5GBMgASgLMhouaHJ1bi5hZ2VudC52MS5DcHVBZmZpbml0eRIMCgRpbml0GCggASgIQggKBl91bWFza0IQCg5fb29tX3Njb3JlX2FkaiKGAQoJU2NoZWR1bGVyEg4KBnBvbGljeRgBIAEoCRIMCgRuaWNlGAIgASgFEhAKCHByaW9yaXR5GAMgASgFEg0KBWZsYWdzGAQgAygJEhIKCnJ1bnRpbWVfbnMYBSABKAQSEwoLZGVhZGxpbmVfbnMYBiABKAQSEQoJcGVyaW9kX25zGAcgASgEIi0KCklvUHJpb3JpdHkSDQoFY2xhc3MYASABKAkSEAoIcHJpb3JpdHkYAiABKAUiLQoLQ3B1QWZmaW5pdHkSDwoHaW5pdGlhbBgBIAEoCRINCgVmaW5hbBgCIAEoCSJqCgZEZXZpY2USDAoEcGF0aBgBIAEoCRIMCgR0eXBlGAIgASgJEg0KBW1ham9yGAMgASgNEg0KBW1pbm9yGAQgASgNEgwKBG1vZGUYBSABKA0SCwoDdWlkGAYgASgNEgsKA2dpZBgHIAEoDSLeBgoJUmVzb3VyY2VzEh0KEG1lbW9yeV9tYXhfYnl0ZXMYASABKARIAIgBARIZCgxjcHVfcXVvdGFfdXMYAiABKARIAYgBARIaCg1jcHVfcGVyaW9kX3VzGAMgASgESAKIAQESFQoIcGlkc19tYXgYBCABKARIA4gBARIdChBtZW1vcnlfbG93X2J5dGVzGAUgASgESASIAQESIgoVbWVtb3J5X3N3YXBfbWF4X2J5dGVzGAYgASgESAWIAQESIgoabWVtb3J5X2NoZWNrX2JlZm9yZV91cGRhdGUYByABKAgSFwoKY3B1X3dlaWdodBgIIAEoBEgGiAEBEhkKDGNwdV9idXJzdF91cxgJIAEoBEgHiAEBEhUKCGNwdV9pZGxlGAogASgISAiIAQESEwoLY3B1c2V0X2NwdXMYCyABKAkSEwoLY3B1c2V0X21lbXMYDCABKAkSFgoJaW9fd2VpZ2h0GA0gASgNSAmIAQESOAoRaW9fZGV2aWNlX3dlaWdodHMYDiADKAsyHS5ocnVuLmFnZW50LnYxLklvRGV2aWNlV2VpZ2h0EjYKEGlvX2RldmljZV9saW1pdHMYDyADKAsyHC5ocnVuLmFnZW50LnYxLklvRGV2aWNlTGltaXQSNQoPaHVnZXBhZ2VfbGltaXRzGBAgAygLMhwuaHJ1bi5hZ2VudC52MS5IdWdlcGFnZUxpbWl0EjYKB3VuaWZpZWQYESADKAsyJS5ocnVuLmFnZW50LnYxLlJlc291cmNlcy5VbmlmaWVkRW50cnkSMAoMZGV2aWNlX3J1bGVzGBIgASgLMhouaHJ1bi5hZ2VudC52MS5EZXZpY2VSdWxlcxouCgxVbmlmaWVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUITChFfbWVtb3J5X21heF9ieXRlc0IPCg1fY3B1X3F1b3RhX3VzQhAKDl9jcHVfcGVyaW9kX3VzQgsKCV9waWRzX21heEITChFfbWVtb3J5X2xvd19ieXRlc0IYChZfbWVtb3J5X3N3YXBfbWF4X2J5dGVzQg0KC19jcHVfd2VpZ2h0Qg8KDV9jcHVfYnVyc3RfdXNCCwoJX2NwdV9pZGxlQgwKCl9pb193ZWlnaHQiPgoOSW9EZXZpY2VXZWlnaHQSDQoFbWFqb3IYASABKA0SDQoFbWlub3IYAiABKA0SDgoGd2VpZ2h0GAMgASgNIqECCg1Jb0RldmljZUxpbWl0Eg0KBW1ham9yGAEgASgNEg0KBW1pbm9yGAIgASgNEiIKFXJlYWRfYnl0ZXNfcGVyX3NlY29uZBgDIAEoBEgAiAEBEiMKFndyaXRlX2J5dGVzX3Blcl9zZWNvbmQYBCABKARIAYgBARIgChNyZWFkX29wc19wZXJfc2Vjb25kGAUgASgESAKIAQESIQoUd3JpdGVfb3BzX3Blcl9zZWNvbmQYBiABKARIA4gBAUIYChZfcmVhZF9ieXRlc19wZXJfc2Vjb25kQhkKF193cml0ZV9ieXRlc19wZXJfc2Vjb25kQhYKFF9yZWFkX29wc19wZXJfc2Vjb25kQhcKFV93cml0ZV9vcHNfcGVyX3NlY29uZCI3Cg1IdWdlcGFnZUxpbWl0EhEKCXBhZ2Vfc2l6ZRgBIAEoCRITCgtsaW1pdF9ieXRlcxgCIAEoBCI3CgtEZXZpY2VSdWxlcxIoCgVydWxlcxgBIAMoCzIZLmhydW4uYWdlbnQudjEuRGV2aWNlUnVsZSJ1CgpEZXZpY2VSdWxlEg0KBWFsbG93GAEgASgIEgwKBHR5cGUYAiABKAkSEgoFbWFqb3IYAyABKA1IAIgBARISCgVtaW5vchgEIAEoDUgBiAEBEg4KBmFjY2VzcxgFIAEoCUIICgZfbWFqb3JCCAoGX21pbm9yItYHChZDcmVhdGVDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIqCgVkaXNrcxgCIAEoCzIZLmhydW4uYWdlbnQudjEuRGlza1Jvb3Rmc0gAEisKBXNoYXJlGAMgASgLMhouaHJ1bi5hZ2VudC52MS5TaGFyZVJvb3Rmc0gAEhcKD3JlYWRvbmx5X3Jvb3RmcxgEIAEoCBIQCghob3N0bmFtZRgFIAEoCRISCgpkb21haW5uYW1lGAYgASgJEiQKBm1vdW50cxgHIAMoCzIULmhydW4uYWdlbnQudjEuTW91bnQSKgoFZmlsZXMYCCADKAsyGy5ocnVuLmFnZW50LnYxLkluamVjdGVkRmlsZRImCgdkZXZpY2VzGAkgAygLMhUuaHJ1bi5hZ2VudC52MS5EZXZpY2USFAoMbWFza2VkX3BhdGhzGAogAygJEhYKDnJlYWRvbmx5X3BhdGhzGAsgAygJEkEKBnN5c2N0bBgMIAMoCzIxLmhydW4uYWdlbnQudjEuQ3JlYXRlQ29udGFpbmVyUmVxdWVzdC5TeXNjdGxFbnRyeRIrCglyZXNvdXJjZXMYDSABKAsyGC5ocnVuLmFnZW50LnYxLlJlc291cmNlcxInCgdwcm9jZXNzGA4gASgLMhYuaHJ1bi5hZ2VudC52MS5Qcm9jZXNzEi0KCm5hbWVzcGFjZXMYDyABKAsyGS5ocnVuLmFnZW50LnYxLk5hbWVzcGFjZXMSLgoMdWlkX21hcHBpbmdzGBAgAygLMhguaHJ1bi5hZ2VudC52MS5JZE1hcHBpbmcSLgoMZ2lkX21hcHBpbmdzGBEgAygLMhguaHJ1bi5hZ2VudC52MS5JZE1hcHBpbmcSLwoMdGltZV9vZmZzZXRzGBIgAygLMhkuaHJ1bi5hZ2VudC52MS5UaW1lT2Zmc2V0EhoKEnJvb3Rmc19wcm9wYWdhdGlvbhgTIAEoCRInCgdzZWNjb21wGBQgASgLMhYuaHJ1bi5hZ2VudC52MS5TZWNjb21wEi8KC3BlcnNvbmFsaXR5GBUgASgLMhouaHJ1bi5hZ2VudC52MS5QZXJzb25hbGl0eRIyChVzdGFydF9jb250YWluZXJfaG9va3MYFiADKAsyEy5ocnVuLmFnZW50LnYxLkhvb2sSEgoKaG9va19zdGF0ZRgXIAEoCRIWCg5ub19uZXdfa2V5cmluZxgYIAEoCBotCgtTeXNjdGxFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBnJvb3RmcyIsChdDcmVhdGVDb250YWluZXJSZXNwb25zZRIRCglndWVzdF9waWQYASABKA0iLQoVU3RhcnRDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIYChZTdGFydENvbnRhaW5lclJlc3BvbnNlIi4KFkRlbGV0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhkKF0RlbGV0ZUNvbnRhaW5lclJlc3BvbnNlIncKC0V4ZWNSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpwcm9jZXNzX2lkGAIgASgJEicKB3Byb2Nlc3MYAyABKAsyFi5ocnVuLmFnZW50LnYxLlByb2Nlc3MSFQoNaWdub3JlX3BhdXNlZBgEIAEoCCIhCgxFeGVjUmVzcG9uc2USEQoJZ3Vlc3RfcGlkGAEgASgNIlsKFlVwZGF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEisKCXJlc291cmNlcxgCIAEoCzIYLmhydW4uYWdlbnQudjEuUmVzb3VyY2VzIhkKF1VwZGF0ZUNvbnRhaW5lclJlc3BvbnNlIi0KFVBhdXNlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGAoWUGF1c2VDb250YWluZXJSZXNwb25zZSIuChZSZXN1bWVDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIZChdSZXN1bWVDb250YWluZXJSZXNwb25zZSItChVDb250YWluZXJTdGF0c1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIocBChZDb250YWluZXJTdGF0c1Jlc3BvbnNlEj8KBWZpbGVzGAEgAygLMjAuaHJ1bi5hZ2VudC52MS5Db250YWluZXJTdGF0c1Jlc3BvbnNlLkZpbGVzRW50cnkaLAoKRmlsZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlYKDVNpZ25hbFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCnByb2Nlc3NfaWQYAiABKAkSDgoGc2lnbmFsGAMgASgNEgsKA2FsbBgEIAEoCCIQCg5TaWduYWxSZXNwb25zZSJBChVSZWxlYXNlUHJvY2Vzc1JlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCnByb2Nlc3NfaWQYAiABKAkiGAoWUmVsZWFzZVByb2Nlc3NSZXNwb25zZSKnAgoNQXR0YWNoUmVxdWVzdBIpCgRvcGVuGAEgASgLMhkuaHJ1bi5hZ2VudC52MS5BdHRhY2hPcGVuSAASKgoFc3RkaW4YAiABKAsyGS5ocnVuLmFnZW50LnYxLklucHV0Q2h1bmtIABIsCglzdGRpbl9lbmQYAyABKAsyFy5ocnVuLmFnZW50LnYxLklucHV0RW5kSAASJwoDYWNrGAQgASgLMhguaHJ1bi5hZ2VudC52MS5PdXRwdXRBY2tIABItCgZyZXNpemUYBSABKAsyGy5ocnVuLmFnZW50LnYxLlRlcm1pbmFsU2l6ZUgAEi4KCm91dHB1dF9lbmQYBiABKAsyGC5ocnVuLmFnZW50LnYxLk91dHB1dEVuZEgAQgkKB21lc3NhZ2UiZAoKQXR0YWNoT3BlbhIUCgxjb250YWluZXJfaWQYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIVCg1zdGRvdXRfb2Zmc2V0GAMgASgEEhUKDXN0ZGVycl9vZmZzZXQYBCABKAQiKgoKSW5wdXRDaHVuaxIOCgZvZmZzZXQYASABKAQSDAoEZGF0YRgCIAEoDCIaCghJbnB1dEVuZBIOCgZvZmZzZXQYASABKAQiKwoJT3V0cHV0RW5kEg4KBnN0ZG91dBgBIAEoCBIOCgZzdGRlcnIYAiABKAgiOQoJT3V0cHV0QWNrEhUKDXN0ZG91dF9vZmZzZXQYASABKAQSFQoNc3RkZXJyX29mZnNldBgCIAEoBCLbAQoOQXR0YWNoUmVzcG9uc2USLAoGc3Rkb3V0GAEgASgLMhouaHJ1bi5hZ2VudC52MS5PdXRwdXRDaHVua0gAEiwKBnN0ZGVychgCIAEoCzIaLmhydW4uYWdlbnQudjEuT3V0cHV0Q2h1bmtIABI2Cg5zdGRpbl9hY2NlcHRlZBgDIAEoCzIcLmhydW4uYWdlbnQudjEuSW5wdXRBY2NlcHRlZEgAEioKBGV4aXQYBCABKAsyGi5ocnVuLmFnZW50LnYxLlByb2Nlc3NFeGl0SABCCQoHbWVzc2FnZSIrCgtPdXRwdXRDaHVuaxIOCgZvZmZzZXQYASABKAQSDAoEZGF0YRgCIAEoDCIvCg1JbnB1dEFjY2VwdGVkEg4KBm9mZnNldBgBIAEoBBIOCgZjbG9zZWQYAiABKAgigAEKC1Byb2Nlc3NFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgSFQoNc3Rkb3V0X2xlbmd0aBgEIAEoBBIVCg1zdGRlcnJfbGVuZ3RoGAUgASgEEhEKCW9vbV9raWxscxgGIAEoBCIsChRMaXN0UHJvY2Vzc2VzUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiRgoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEi0KCXByb2Nlc3NlcxgBIAMoCzIaLmhydW4uYWdlbnQudjEuUHJvY2Vzc0luZm8itgEKC1Byb2Nlc3NJbmZvEgsKA3BpZBgBIAEoDRIMCgRwcGlkGAIgASgNEgsKA3VpZBgDIAEoDRIMCgR1c2VyGAQgASgJEhkKEXN0YXJ0X3JlYWx0aW1lX21zGAUgASgEEhMKC2NwdV90aW1lX21zGAYgASgEEgsKA3R0eRgHIAEoCRIMCgRhcmdzGAggAygJEhEKCXJzc19ieXRlcxgJIAEoBBITCgtjcHVfcGVyY2VudBgKIAEoDSIXChVMaXN0Q29udGFpbmVyc1JlcXVlc3QiSgoWTGlzdENvbnRhaW5lcnNSZXNwb25zZRIwCgpjb250YWluZXJzGAEgAygLMhwuaHJ1bi5hZ2VudC52MS5Db250YWluZXJJbmZvIloKDUNvbnRhaW5lckluZm8SFAoMY29udGFpbmVyX2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRITCgtwcm9jZXNzX2lkcxgDIAMoCRIOCgZwYXVzZWQYBCABKAgiPQoLTGF5ZXJFeHRlbnQSDgoGb2Zmc2V0GAEgASgEEg4KBmxlbmd0aBgCIAEoBBIOCgZkaWdlc3QYAyABKAkijgEKE1VucGFja0xheWVyc1JlcXVlc3QSFQoNc291cmNlX3NlcmlhbBgBIAEoCRIVCg10YXJnZXRfc2VyaWFsGAIgASgJEioKBmxheWVycxgDIAMoCzIaLmhydW4uYWdlbnQudjEuTGF5ZXJFeHRlbnQSHQoVbWF4X2VudHJpZXNfcGVyX2xheWVyGAQgASgEIl4KFFVucGFja0xheWVyc1Jlc3BvbnNlEhMKC2xheWVyX2luZGV4GAEgASgNEhIKCmJ5dGVzX3JlYWQYAiABKAQSDwoHZW50cmllcxgDIAEoBBIMCgRkb25lGAQgASgIImEKD1BhY2tQYXRoUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSDAoEcGF0aBgCIAEoCRITCgtmb2xsb3dfbGluaxgDIAEoCBIVCg10YXJnZXRfc2VyaWFsGAQgASgJIiIKEFBhY2tQYXRoUmVzcG9uc2USDgoGbGVuZ3RoGAEgASgEIokBChVFeHRyYWN0QXJjaGl2ZVJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCRIVCg1zb3VyY2Vfc2VyaWFsGAMgASgJEg4KBmxlbmd0aBgEIAEoBBIgChhub19vdmVyd3JpdGVfZGlyX25vbl9kaXIYBSABKAgiGAoWRXh0cmFjdEFyY2hpdmVSZXNwb25zZSJKCg9TdGF0UGF0aFJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSEwoLZm9sbG93X2xpbmsYAyABKAgifQoQU3RhdFBhdGhSZXNwb25zZRIMCgRuYW1lGAEgASgJEgwKBHNpemUYAiABKAQSDAoEbW9kZRgDIAEoDRIPCgdtdGltZV9zGAQgASgDEhMKC2xpbmtfdGFyZ2V0GAUgASgJEhkKEXRhcl9zaXplX2VzdGltYXRlGAYgASgEIhEKD1NodXRkb3duUmVxdWVzdCISChBTaHV0ZG93blJlc3BvbnNlKvEFCg1GYWlsdXJlUmVhc29uEh4KGkZBSUxVUkVfUkVBU09OX1VOU1BFQ0lGSUVEEAASJAogRkFJTFVSRV9SRUFTT05fQ09NTUFORF9OT1RfRk9VTkQQARIpCiVGQUlMVVJFX1JFQVNPTl9DT01NQU5EX05PVF9FWEVDVVRBQkxFEAISHwobRkFJTFVSRV9SRUFTT05fVU5LTk9XTl9VU0VSEAMSKAokRkFJTFVSRV9SRUFTT05fQkFEX1dPUktJTkdfRElSRUNUT1JZEAQSHwobRkFJTFVSRV9SRUFTT05fTU9VTlRfRkFJTEVEEAUSHAoYRkFJTFVSRV9SRUFTT05fRElTS19GVUxMEAYSIgoeRkFJTFVSRV9SRUFTT05fQ09SUlVQVF9BUkNISVZFEAcSHgoaRkFJTFVSRV9SRUFTT05fVU5TQUZFX1BBVEgQCBIjCh9GQUlMVVJFX1JFQVNPTl9UT09fTUFOWV9FTlRSSUVTEAkSJAogRkFJTFVSRV9SRUFTT05fTk9fU1VDSF9DT05UQUlORVIQChIiCh5GQUlMVVJFX1JFQVNPTl9OT19TVUNIX1BST0NFU1MQCxIhCh1GQUlMVVJFX1JFQVNPTl9BTFJFQURZX0VYSVNUUxAMEiEKHUZBSUxVUkVfUkVBU09OX05PX1NVQ0hfREVWSUNFEA0SHwobRkFJTFVSRV9SRUFTT05fTk9fU1VDSF9QQVRIEA4SIgoeRkFJTFVSRV9SRUFTT05fTk9UX0FfRElSRUNUT1JZEA8SHgoaRkFJTFVSRV9SRUFTT05fV1JPTkdfU1RBVEUQEBIiCh5GQUlMVVJFX1JFQVNPTl9JTlZBTElEX1JFUVVFU1QQERIjCh9GQUlMVVJFX1JFQVNPTl9OT1RfUEVSU09OQUxJWkVEEBISHgoaRkFJTFVSRV9SRUFTT05fVU5TVVBQT1JURUQQExIeChpGQUlMVVJFX1JFQVNPTl9IT09LX0ZBSUxFRBAUMtsNCgxBZ2VudFNlcnZpY2USQgoFSGVsbG8SGy5ocnVuLmFnZW50LnYxLkhlbGxvUmVxdWVzdBocLmhydW4uYWdlbnQudjEuSGVsbG9SZXNwb25zZRJUCgtQZXJzb25hbGl6ZRIhLmhydW4uYWdlbnQudjEuUGVyc29uYWxpemVSZXF1ZXN0GiIuaHJ1bi5hZ2VudC52MS5QZXJzb25hbGl6ZVJlc3BvbnNlEmAKD0NyZWF0ZUNvbnRhaW5lchIlLmhydW4uYWdlbnQudjEuQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBomLmhydW4uYWdlbnQudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USXQoOU3RhcnRDb250YWluZXISJC5ocnVuLmFnZW50LnYxLlN0YXJ0Q29udGFpbmVyUmVxdWVzdBolLmhydW4uYWdlbnQudjEuU3RhcnRDb250YWluZXJSZXNwb25zZRJgCg9EZWxldGVDb250YWluZXISJS5ocnVuLmFnZW50LnYxLkRlbGV0ZUNvbnRhaW5lclJlcXVlc3QaJi5ocnVuLmFnZW50LnYxLkRlbGV0ZUNvbnRhaW5lclJlc3BvbnNlEmAKD1VwZGF0ZUNvbnRhaW5lchIlLmhydW4uYWdlbnQudjEuVXBkYXRlQ29udGFpbmVyUmVxdWVzdBomLmhydW4uYWdlbnQudjEuVXBkYXRlQ29udGFpbmVyUmVzcG9uc2USXQoOUGF1c2VDb250YWluZXISJC5ocnVuLmFnZW50LnYxLlBhdXNlQ29udGFpbmVyUmVxdWVzdBolLmhydW4uYWdlbnQudjEuUGF1c2VDb250YWluZXJSZXNwb25zZRJgCg9SZXN1bWVDb250YWluZXISJS5ocnVuLmFnZW50LnYxLlJlc3VtZUNvbnRhaW5lclJlcXVlc3QaJi5ocnVuLmFnZW50LnYxLlJlc3VtZUNvbnRhaW5lclJlc3BvbnNlEl0KDkNvbnRhaW5lclN0YXRzEiQuaHJ1bi5hZ2VudC52MS5Db250YWluZXJTdGF0c1JlcXVlc3QaJS5ocnVuLmFnZW50LnYxLkNvbnRhaW5lclN0YXRzUmVzcG9uc2USPwoERXhlYxIaLmhydW4uYWdlbnQudjEuRXhlY1JlcXVlc3QaGy5ocnVuLmFnZW50LnYxLkV4ZWNSZXNwb25zZRJJCgZBdHRhY2gSHC5ocnVuLmFnZW50LnYxLkF0dGFjaFJlcXVlc3QaHS5ocnVuLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlKAEwARJFCgZTaWduYWwSHC5ocnVuLmFnZW50LnYxLlNpZ25hbFJlcXVlc3QaHS5ocnVuLmFnZW50LnYxLlNpZ25hbFJlc3BvbnNlEl0KDlJlbGVhc2VQcm9jZXNzEiQuaHJ1bi5hZ2VudC52MS5SZWxlYXNlUHJvY2Vzc1JlcXVlc3QaJS5ocnVuLmFnZW50LnYxLlJlbGVhc2VQcm9jZXNzUmVzcG9uc2USWgoNTGlzdFByb2Nlc3NlcxIjLmhydW4uYWdlbnQudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaJC5ocnVuLmFnZW50LnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZRJdCg5MaXN0Q29udGFpbmVycxIkLmhydW4uYWdlbnQudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0GiUuaHJ1bi5hZ2VudC52MS5MaXN0Q29udGFpbmVyc1Jlc3BvbnNlElkKDFVucGFja0xheWVycxIiLmhydW4uYWdlbnQudjEuVW5wYWNrTGF5ZXJzUmVxdWVzdBojLmhydW4uYWdlbnQudjEuVW5wYWNrTGF5ZXJzUmVzcG9uc2UwARJLCghQYWNrUGF0aBIeLmhydW4uYWdlbnQudjEuUGFja1BhdGhSZXF1ZXN0Gh8uaHJ1bi5hZ2VudC52MS5QYWNrUGF0aFJlc3BvbnNlEl0KDkV4dHJhY3RBcmNoaXZlEiQuaHJ1bi5hZ2VudC52MS5FeHRyYWN0QXJjaGl2ZVJlcXVlc3QaJS5ocnVuLmFnZW50LnYxLkV4dHJhY3RBcmNoaXZlUmVzcG9uc2USSwoIU3RhdFBhdGgSHi5ocnVuLmFnZW50LnYxLlN0YXRQYXRoUmVxdWVzdBofLmhydW4uYWdlbnQudjEuU3RhdFBhdGhSZXNwb25zZRJLCghTaHV0ZG93bhIeLmhydW4uYWdlbnQudjEuU2h1dGRvd25SZXF1ZXN0Gh8uaHJ1bi5hZ2VudC52MS5TaHV0ZG93blJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * @generated from message hrun.agent.v1.HelloRequest
@@ -231,7 +231,8 @@ export const KernelMountSchema: GenMessage<KernelMount> = /*@__PURE__*/
   messageDesc(file_hrun_agent_v1_agent, 6);
 
 /**
- * A directory or file of the host, served over a share that the VMM already presents.
+ * A directory or file of the host, served over a share that the VMM already presents. `path` is looked up in the share
+ * itself, so a kernel file system that the same container mounts on a parent of the destination does not hide it.
  *
  * @generated from message hrun.agent.v1.ShareMount
  */
@@ -255,6 +256,30 @@ export const ShareMountSchema: GenMessage<ShareMount> = /*@__PURE__*/
   messageDesc(file_hrun_agent_v1_agent, 7);
 
 /**
+ * A path of another container of this guest, as that container sees it; it must not have ended.
+ *
+ * @generated from message hrun.agent.v1.ContainerMount
+ */
+export type ContainerMount = Message<"hrun.agent.v1.ContainerMount"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.ContainerMount.
+ * Use `create(ContainerMountSchema)` to create a new message.
+ */
+export const ContainerMountSchema: GenMessage<ContainerMount> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 8);
+
+/**
  * A directory on the scratch disk that starts as a copy of what the image has at the destination and
  * survives a restart of the container.
  *
@@ -274,7 +299,7 @@ export type AnonymousVolume = Message<"hrun.agent.v1.AnonymousVolume"> & {
  * Use `create(AnonymousVolumeSchema)` to create a new message.
  */
 export const AnonymousVolumeSchema: GenMessage<AnonymousVolume> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 8);
+  messageDesc(file_hrun_agent_v1_agent, 9);
 
 /**
  * @generated from message hrun.agent.v1.Mount
@@ -315,7 +340,27 @@ export type Mount = Message<"hrun.agent.v1.Mount"> & {
      */
     value: AnonymousVolume;
     case: "volume";
+  } | {
+    /**
+     * @generated from field: hrun.agent.v1.ContainerMount container = 6;
+     */
+    value: ContainerMount;
+    case: "container";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Ids as the file system has them (host_id) and as the container sees them (container_id). The option "idmap" maps
+   * this mount, "ridmap" those below it too; without either these lists must be empty. UNSUPPORTED where the file
+   * system cannot.
+   *
+   * @generated from field: repeated hrun.agent.v1.IdMapping uid_mappings = 7;
+   */
+  uidMappings: IdMapping[];
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.IdMapping gid_mappings = 8;
+   */
+  gidMappings: IdMapping[];
 };
 
 /**
@@ -323,7 +368,286 @@ export type Mount = Message<"hrun.agent.v1.Mount"> & {
  * Use `create(MountSchema)` to create a new message.
  */
 export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 9);
+  messageDesc(file_hrun_agent_v1_agent, 10);
+
+/**
+ * A line of uid_map or gid_map, user_namespaces(7).
+ *
+ * @generated from message hrun.agent.v1.IdMapping
+ */
+export type IdMapping = Message<"hrun.agent.v1.IdMapping"> & {
+  /**
+   * @generated from field: uint32 container_id = 1;
+   */
+  containerId: number;
+
+  /**
+   * @generated from field: uint32 host_id = 2;
+   */
+  hostId: number;
+
+  /**
+   * @generated from field: uint32 size = 3;
+   */
+  size: number;
+};
+
+/**
+ * Describes the message hrun.agent.v1.IdMapping.
+ * Use `create(IdMappingSchema)` to create a new message.
+ */
+export const IdMappingSchema: GenMessage<IdMapping> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 11);
+
+/**
+ * @generated from message hrun.agent.v1.Namespace
+ */
+export type Namespace = Message<"hrun.agent.v1.Namespace"> & {
+  /**
+   * "pid", "network", "mount", "ipc", "uts", "user", "cgroup" or "time".
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * Empty: a new one. Otherwise that of the init process of this container of the same guest, which must not have ended.
+   *
+   * @generated from field: string container_id = 2;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.Namespace.
+ * Use `create(NamespaceSchema)` to create a new message.
+ */
+export const NamespaceSchema: GenMessage<Namespace> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 12);
+
+/**
+ * Which namespaces the init process gets. A type that is not listed is shared with the guest, whose network namespace
+ * is the one that has its interfaces. "mount" must be listed.
+ *
+ * @generated from message hrun.agent.v1.Namespaces
+ */
+export type Namespaces = Message<"hrun.agent.v1.Namespaces"> & {
+  /**
+   * @generated from field: repeated hrun.agent.v1.Namespace namespaces = 1;
+   */
+  namespaces: Namespace[];
+};
+
+/**
+ * Describes the message hrun.agent.v1.Namespaces.
+ * Use `create(NamespacesSchema)` to create a new message.
+ */
+export const NamespacesSchema: GenMessage<Namespaces> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 13);
+
+/**
+ * An offset of a clock inside a new time namespace.
+ *
+ * @generated from message hrun.agent.v1.TimeOffset
+ */
+export type TimeOffset = Message<"hrun.agent.v1.TimeOffset"> & {
+  /**
+   * "monotonic" or "boottime".
+   *
+   * @generated from field: string clock = 1;
+   */
+  clock: string;
+
+  /**
+   * @generated from field: int64 seconds = 2;
+   */
+  seconds: bigint;
+
+  /**
+   * @generated from field: uint32 nanoseconds = 3;
+   */
+  nanoseconds: number;
+};
+
+/**
+ * Describes the message hrun.agent.v1.TimeOffset.
+ * Use `create(TimeOffsetSchema)` to create a new message.
+ */
+export const TimeOffsetSchema: GenMessage<TimeOffset> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 14);
+
+/**
+ * As linux.seccomp of the OCI runtime-spec; names are libseccomp's. A listener is not possible across the VM's border.
+ *
+ * @generated from message hrun.agent.v1.Seccomp
+ */
+export type Seccomp = Message<"hrun.agent.v1.Seccomp"> & {
+  /**
+   * "SCMP_ACT_ERRNO"
+   *
+   * @generated from field: string default_action = 1;
+   */
+  defaultAction: string;
+
+  /**
+   * @generated from field: optional uint32 default_errno_ret = 2;
+   */
+  defaultErrnoRet?: number | undefined;
+
+  /**
+   * "SCMP_ARCH_X86_64"; the guest's own is always included
+   *
+   * @generated from field: repeated string architectures = 3;
+   */
+  architectures: string[];
+
+  /**
+   * "SECCOMP_FILTER_FLAG_LOG"
+   *
+   * @generated from field: repeated string flags = 4;
+   */
+  flags: string[];
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.SeccompRule syscalls = 5;
+   */
+  syscalls: SeccompRule[];
+};
+
+/**
+ * Describes the message hrun.agent.v1.Seccomp.
+ * Use `create(SeccompSchema)` to create a new message.
+ */
+export const SeccompSchema: GenMessage<Seccomp> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 15);
+
+/**
+ * @generated from message hrun.agent.v1.SeccompRule
+ */
+export type SeccompRule = Message<"hrun.agent.v1.SeccompRule"> & {
+  /**
+   * @generated from field: repeated string names = 1;
+   */
+  names: string[];
+
+  /**
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * @generated from field: optional uint32 errno_ret = 3;
+   */
+  errnoRet?: number | undefined;
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.SeccompArg args = 4;
+   */
+  args: SeccompArg[];
+};
+
+/**
+ * Describes the message hrun.agent.v1.SeccompRule.
+ * Use `create(SeccompRuleSchema)` to create a new message.
+ */
+export const SeccompRuleSchema: GenMessage<SeccompRule> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 16);
+
+/**
+ * @generated from message hrun.agent.v1.SeccompArg
+ */
+export type SeccompArg = Message<"hrun.agent.v1.SeccompArg"> & {
+  /**
+   * @generated from field: uint32 index = 1;
+   */
+  index: number;
+
+  /**
+   * @generated from field: uint64 value = 2;
+   */
+  value: bigint;
+
+  /**
+   * @generated from field: uint64 value_two = 3;
+   */
+  valueTwo: bigint;
+
+  /**
+   * "SCMP_CMP_MASKED_EQ"
+   *
+   * @generated from field: string op = 4;
+   */
+  op: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.SeccompArg.
+ * Use `create(SeccompArgSchema)` to create a new message.
+ */
+export const SeccompArgSchema: GenMessage<SeccompArg> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 17);
+
+/**
+ * @generated from message hrun.agent.v1.Personality
+ */
+export type Personality = Message<"hrun.agent.v1.Personality"> & {
+  /**
+   * "LINUX" or "LINUX32"
+   *
+   * @generated from field: string domain = 1;
+   */
+  domain: string;
+
+  /**
+   * none are defined
+   *
+   * @generated from field: repeated string flags = 2;
+   */
+  flags: string[];
+};
+
+/**
+ * Describes the message hrun.agent.v1.Personality.
+ * Use `create(PersonalitySchema)` to create a new message.
+ */
+export const PersonalitySchema: GenMessage<Personality> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 18);
+
+/**
+ * A program of the container, run in its namespaces by the init process right before its execve.
+ *
+ * @generated from message hrun.agent.v1.Hook
+ */
+export type Hook = Message<"hrun.agent.v1.Hook"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: repeated string args = 2;
+   */
+  args: string[];
+
+  /**
+   * @generated from field: repeated string env = 3;
+   */
+  env: string[];
+
+  /**
+   * 0: no limit.
+   *
+   * @generated from field: uint32 timeout_s = 4;
+   */
+  timeoutS: number;
+};
+
+/**
+ * Describes the message hrun.agent.v1.Hook.
+ * Use `create(HookSchema)` to create a new message.
+ */
+export const HookSchema: GenMessage<Hook> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 19);
 
 /**
  * A small file that is bind-mounted over the container's root (/etc/hosts, /etc/hostname, /etc/resolv.conf).
@@ -354,7 +678,7 @@ export type InjectedFile = Message<"hrun.agent.v1.InjectedFile"> & {
  * Use `create(InjectedFileSchema)` to create a new message.
  */
 export const InjectedFileSchema: GenMessage<InjectedFile> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 10);
+  messageDesc(file_hrun_agent_v1_agent, 20);
 
 /**
  * @generated from message hrun.agent.v1.Capabilities
@@ -393,7 +717,7 @@ export type Capabilities = Message<"hrun.agent.v1.Capabilities"> & {
  * Use `create(CapabilitiesSchema)` to create a new message.
  */
 export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 11);
+  messageDesc(file_hrun_agent_v1_agent, 21);
 
 /**
  * @generated from message hrun.agent.v1.Rlimit
@@ -422,7 +746,7 @@ export type Rlimit = Message<"hrun.agent.v1.Rlimit"> & {
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema: GenMessage<Rlimit> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 12);
+  messageDesc(file_hrun_agent_v1_agent, 22);
 
 /**
  * @generated from message hrun.agent.v1.TerminalSize
@@ -444,7 +768,7 @@ export type TerminalSize = Message<"hrun.agent.v1.TerminalSize"> & {
  * Use `create(TerminalSizeSchema)` to create a new message.
  */
 export const TerminalSizeSchema: GenMessage<TerminalSize> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 13);
+  messageDesc(file_hrun_agent_v1_agent, 23);
 
 /**
  * @generated from message hrun.agent.v1.Process
@@ -542,6 +866,23 @@ export type Process = Message<"hrun.agent.v1.Process"> & {
   oomScoreAdj?: number | undefined;
 
   /**
+   * @generated from field: hrun.agent.v1.Scheduler scheduler = 17;
+   */
+  scheduler?: Scheduler | undefined;
+
+  /**
+   * @generated from field: hrun.agent.v1.IoPriority io_priority = 18;
+   */
+  ioPriority?: IoPriority | undefined;
+
+  /**
+   * Of an Exec only.
+   *
+   * @generated from field: hrun.agent.v1.CpuAffinity exec_cpu_affinity = 19;
+   */
+  execCpuAffinity?: CpuAffinity | undefined;
+
+  /**
    * Init process only: the agent puts a tiny init in front, which is pid 1, passes signals on to the command, reaps
    * what is left to it, and exits as the command does.
    *
@@ -555,7 +896,112 @@ export type Process = Message<"hrun.agent.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 14);
+  messageDesc(file_hrun_agent_v1_agent, 24);
+
+/**
+ * sched_setattr(2); names as in the OCI runtime-spec.
+ *
+ * @generated from message hrun.agent.v1.Scheduler
+ */
+export type Scheduler = Message<"hrun.agent.v1.Scheduler"> & {
+  /**
+   * "SCHED_BATCH"
+   *
+   * @generated from field: string policy = 1;
+   */
+  policy: string;
+
+  /**
+   * @generated from field: int32 nice = 2;
+   */
+  nice: number;
+
+  /**
+   * @generated from field: int32 priority = 3;
+   */
+  priority: number;
+
+  /**
+   * "SCHED_FLAG_RESET_ON_FORK"
+   *
+   * @generated from field: repeated string flags = 4;
+   */
+  flags: string[];
+
+  /**
+   * @generated from field: uint64 runtime_ns = 5;
+   */
+  runtimeNs: bigint;
+
+  /**
+   * @generated from field: uint64 deadline_ns = 6;
+   */
+  deadlineNs: bigint;
+
+  /**
+   * @generated from field: uint64 period_ns = 7;
+   */
+  periodNs: bigint;
+};
+
+/**
+ * Describes the message hrun.agent.v1.Scheduler.
+ * Use `create(SchedulerSchema)` to create a new message.
+ */
+export const SchedulerSchema: GenMessage<Scheduler> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 25);
+
+/**
+ * @generated from message hrun.agent.v1.IoPriority
+ */
+export type IoPriority = Message<"hrun.agent.v1.IoPriority"> & {
+  /**
+   * "IOPRIO_CLASS_BE"
+   *
+   * @generated from field: string class = 1;
+   */
+  class: string;
+
+  /**
+   * @generated from field: int32 priority = 2;
+   */
+  priority: number;
+};
+
+/**
+ * Describes the message hrun.agent.v1.IoPriority.
+ * Use `create(IoPrioritySchema)` to create a new message.
+ */
+export const IoPrioritySchema: GenMessage<IoPriority> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 26);
+
+/**
+ * Lists as in cpuset(7), "0-1,3".
+ *
+ * @generated from message hrun.agent.v1.CpuAffinity
+ */
+export type CpuAffinity = Message<"hrun.agent.v1.CpuAffinity"> & {
+  /**
+   * From before the process joins the container's cgroup.
+   *
+   * @generated from field: string initial = 1;
+   */
+  initial: string;
+
+  /**
+   * From then on. Empty: what the cgroup allows.
+   *
+   * @generated from field: string final = 2;
+   */
+  final: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.CpuAffinity.
+ * Use `create(CpuAffinitySchema)` to create a new message.
+ */
+export const CpuAffinitySchema: GenMessage<CpuAffinity> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 27);
 
 /**
  * @generated from message hrun.agent.v1.Device
@@ -604,10 +1050,11 @@ export type Device = Message<"hrun.agent.v1.Device"> & {
  * Use `create(DeviceSchema)` to create a new message.
  */
 export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 15);
+  messageDesc(file_hrun_agent_v1_agent, 28);
 
 /**
- * Limits written to the container's cgroup v2 in the guest; absent means unlimited.
+ * Limits written to the container's cgroup v2 in the guest. Absent means unlimited in CreateContainer and unchanged in
+ * UpdateContainer; 2^64-1 means "max".
  *
  * @generated from message hrun.agent.v1.Resources
  */
@@ -633,6 +1080,94 @@ export type Resources = Message<"hrun.agent.v1.Resources"> & {
    * @generated from field: optional uint64 pids_max = 4;
    */
   pidsMax?: bigint | undefined;
+
+  /**
+   * memory.low
+   *
+   * @generated from field: optional uint64 memory_low_bytes = 5;
+   */
+  memoryLowBytes?: bigint | undefined;
+
+  /**
+   * memory.swap.max: swap alone, other than memory.swap of the OCI runtime-spec, which counts memory as well.
+   *
+   * @generated from field: optional uint64 memory_swap_max_bytes = 6;
+   */
+  memorySwapMaxBytes?: bigint | undefined;
+
+  /**
+   * Refuse a limit below what is used already.
+   *
+   * @generated from field: bool memory_check_before_update = 7;
+   */
+  memoryCheckBeforeUpdate: boolean;
+
+  /**
+   * 1 to 10000
+   *
+   * @generated from field: optional uint64 cpu_weight = 8;
+   */
+  cpuWeight?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 cpu_burst_us = 9;
+   */
+  cpuBurstUs?: bigint | undefined;
+
+  /**
+   * cpu.idle
+   *
+   * @generated from field: optional bool cpu_idle = 10;
+   */
+  cpuIdle?: boolean | undefined;
+
+  /**
+   * "0-2,7"; empty: unchanged
+   *
+   * @generated from field: string cpuset_cpus = 11;
+   */
+  cpusetCpus: string;
+
+  /**
+   * @generated from field: string cpuset_mems = 12;
+   */
+  cpusetMems: string;
+
+  /**
+   * io.weight, 1 to 10000
+   *
+   * @generated from field: optional uint32 io_weight = 13;
+   */
+  ioWeight?: number | undefined;
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.IoDeviceWeight io_device_weights = 14;
+   */
+  ioDeviceWeights: IoDeviceWeight[];
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.IoDeviceLimit io_device_limits = 15;
+   */
+  ioDeviceLimits: IoDeviceLimit[];
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.HugepageLimit hugepage_limits = 16;
+   */
+  hugepageLimits: HugepageLimit[];
+
+  /**
+   * Files of the cgroup and what is written to them; applied last.
+   *
+   * @generated from field: map<string, string> unified = 17;
+   */
+  unified: { [key: string]: string };
+
+  /**
+   * Which devices may be used. Absent: those in CreateContainerRequest.devices and the usual ones.
+   *
+   * @generated from field: hrun.agent.v1.DeviceRules device_rules = 18;
+   */
+  deviceRules?: DeviceRules | undefined;
 };
 
 /**
@@ -640,7 +1175,165 @@ export type Resources = Message<"hrun.agent.v1.Resources"> & {
  * Use `create(ResourcesSchema)` to create a new message.
  */
 export const ResourcesSchema: GenMessage<Resources> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 16);
+  messageDesc(file_hrun_agent_v1_agent, 29);
+
+/**
+ * @generated from message hrun.agent.v1.IoDeviceWeight
+ */
+export type IoDeviceWeight = Message<"hrun.agent.v1.IoDeviceWeight"> & {
+  /**
+   * @generated from field: uint32 major = 1;
+   */
+  major: number;
+
+  /**
+   * @generated from field: uint32 minor = 2;
+   */
+  minor: number;
+
+  /**
+   * @generated from field: uint32 weight = 3;
+   */
+  weight: number;
+};
+
+/**
+ * Describes the message hrun.agent.v1.IoDeviceWeight.
+ * Use `create(IoDeviceWeightSchema)` to create a new message.
+ */
+export const IoDeviceWeightSchema: GenMessage<IoDeviceWeight> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 30);
+
+/**
+ * A line of io.max; absent: not changed.
+ *
+ * @generated from message hrun.agent.v1.IoDeviceLimit
+ */
+export type IoDeviceLimit = Message<"hrun.agent.v1.IoDeviceLimit"> & {
+  /**
+   * @generated from field: uint32 major = 1;
+   */
+  major: number;
+
+  /**
+   * @generated from field: uint32 minor = 2;
+   */
+  minor: number;
+
+  /**
+   * @generated from field: optional uint64 read_bytes_per_second = 3;
+   */
+  readBytesPerSecond?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 write_bytes_per_second = 4;
+   */
+  writeBytesPerSecond?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 read_ops_per_second = 5;
+   */
+  readOpsPerSecond?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 write_ops_per_second = 6;
+   */
+  writeOpsPerSecond?: bigint | undefined;
+};
+
+/**
+ * Describes the message hrun.agent.v1.IoDeviceLimit.
+ * Use `create(IoDeviceLimitSchema)` to create a new message.
+ */
+export const IoDeviceLimitSchema: GenMessage<IoDeviceLimit> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 31);
+
+/**
+ * @generated from message hrun.agent.v1.HugepageLimit
+ */
+export type HugepageLimit = Message<"hrun.agent.v1.HugepageLimit"> & {
+  /**
+   * "2MB"
+   *
+   * @generated from field: string page_size = 1;
+   */
+  pageSize: string;
+
+  /**
+   * @generated from field: uint64 limit_bytes = 2;
+   */
+  limitBytes: bigint;
+};
+
+/**
+ * Describes the message hrun.agent.v1.HugepageLimit.
+ * Use `create(HugepageLimitSchema)` to create a new message.
+ */
+export const HugepageLimitSchema: GenMessage<HugepageLimit> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 32);
+
+/**
+ * In order, the last one that matches decides; what none matches is denied. Before them stand runc's own: nodes of any
+ * device may be made, and the usual devices used.
+ *
+ * @generated from message hrun.agent.v1.DeviceRules
+ */
+export type DeviceRules = Message<"hrun.agent.v1.DeviceRules"> & {
+  /**
+   * @generated from field: repeated hrun.agent.v1.DeviceRule rules = 1;
+   */
+  rules: DeviceRule[];
+};
+
+/**
+ * Describes the message hrun.agent.v1.DeviceRules.
+ * Use `create(DeviceRulesSchema)` to create a new message.
+ */
+export const DeviceRulesSchema: GenMessage<DeviceRules> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 33);
+
+/**
+ * @generated from message hrun.agent.v1.DeviceRule
+ */
+export type DeviceRule = Message<"hrun.agent.v1.DeviceRule"> & {
+  /**
+   * @generated from field: bool allow = 1;
+   */
+  allow: boolean;
+
+  /**
+   * "a" (all; also when empty), "b" or "c"
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * Absent: any.
+   *
+   * @generated from field: optional uint32 major = 3;
+   */
+  major?: number | undefined;
+
+  /**
+   * @generated from field: optional uint32 minor = 4;
+   */
+  minor?: number | undefined;
+
+  /**
+   * of "rwm"; empty: all of them
+   *
+   * @generated from field: string access = 5;
+   */
+  access: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.DeviceRule.
+ * Use `create(DeviceRuleSchema)` to create a new message.
+ */
+export const DeviceRuleSchema: GenMessage<DeviceRule> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 34);
 
 /**
  * @generated from message hrun.agent.v1.CreateContainerRequest
@@ -726,6 +1419,68 @@ export type CreateContainerRequest = Message<"hrun.agent.v1.CreateContainerReque
    * @generated from field: hrun.agent.v1.Process process = 14;
    */
   process?: Process | undefined;
+
+  /**
+   * Absent: new pid, mount, ipc, uts and cgroup namespaces.
+   *
+   * @generated from field: hrun.agent.v1.Namespaces namespaces = 15;
+   */
+  namespaces?: Namespaces | undefined;
+
+  /**
+   * Of a new user namespace, which needs both.
+   *
+   * @generated from field: repeated hrun.agent.v1.IdMapping uid_mappings = 16;
+   */
+  uidMappings: IdMapping[];
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.IdMapping gid_mappings = 17;
+   */
+  gidMappings: IdMapping[];
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.TimeOffset time_offsets = 18;
+   */
+  timeOffsets: TimeOffset[];
+
+  /**
+   * "shared", "slave", "private" or "unbindable", each also with "r" in front. Empty: "rprivate".
+   *
+   * @generated from field: string rootfs_propagation = 19;
+   */
+  rootfsPropagation: string;
+
+  /**
+   * For the init process and every Exec.
+   *
+   * @generated from field: hrun.agent.v1.Seccomp seccomp = 20;
+   */
+  seccomp?: Seccomp | undefined;
+
+  /**
+   * @generated from field: hrun.agent.v1.Personality personality = 21;
+   */
+  personality?: Personality | undefined;
+
+  /**
+   * @generated from field: repeated hrun.agent.v1.Hook start_container_hooks = 22;
+   */
+  startContainerHooks: Hook[];
+
+  /**
+   * What the hooks read from stdin: the state JSON of the OCI runtime-spec, without "pid", which the agent puts in.
+   *
+   * @generated from field: string hook_state = 23;
+   */
+  hookState: string;
+
+  /**
+   * Keep the guest's session keyring instead of joining a new one.
+   *
+   * @generated from field: bool no_new_keyring = 24;
+   */
+  noNewKeyring: boolean;
 };
 
 /**
@@ -733,7 +1488,7 @@ export type CreateContainerRequest = Message<"hrun.agent.v1.CreateContainerReque
  * Use `create(CreateContainerRequestSchema)` to create a new message.
  */
 export const CreateContainerRequestSchema: GenMessage<CreateContainerRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 17);
+  messageDesc(file_hrun_agent_v1_agent, 35);
 
 /**
  * @generated from message hrun.agent.v1.CreateContainerResponse
@@ -752,7 +1507,7 @@ export type CreateContainerResponse = Message<"hrun.agent.v1.CreateContainerResp
  * Use `create(CreateContainerResponseSchema)` to create a new message.
  */
 export const CreateContainerResponseSchema: GenMessage<CreateContainerResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 18);
+  messageDesc(file_hrun_agent_v1_agent, 36);
 
 /**
  * @generated from message hrun.agent.v1.StartContainerRequest
@@ -769,7 +1524,7 @@ export type StartContainerRequest = Message<"hrun.agent.v1.StartContainerRequest
  * Use `create(StartContainerRequestSchema)` to create a new message.
  */
 export const StartContainerRequestSchema: GenMessage<StartContainerRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 19);
+  messageDesc(file_hrun_agent_v1_agent, 37);
 
 /**
  * @generated from message hrun.agent.v1.StartContainerResponse
@@ -782,7 +1537,7 @@ export type StartContainerResponse = Message<"hrun.agent.v1.StartContainerRespon
  * Use `create(StartContainerResponseSchema)` to create a new message.
  */
 export const StartContainerResponseSchema: GenMessage<StartContainerResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 20);
+  messageDesc(file_hrun_agent_v1_agent, 38);
 
 /**
  * @generated from message hrun.agent.v1.DeleteContainerRequest
@@ -799,7 +1554,7 @@ export type DeleteContainerRequest = Message<"hrun.agent.v1.DeleteContainerReque
  * Use `create(DeleteContainerRequestSchema)` to create a new message.
  */
 export const DeleteContainerRequestSchema: GenMessage<DeleteContainerRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 21);
+  messageDesc(file_hrun_agent_v1_agent, 39);
 
 /**
  * @generated from message hrun.agent.v1.DeleteContainerResponse
@@ -812,7 +1567,7 @@ export type DeleteContainerResponse = Message<"hrun.agent.v1.DeleteContainerResp
  * Use `create(DeleteContainerResponseSchema)` to create a new message.
  */
 export const DeleteContainerResponseSchema: GenMessage<DeleteContainerResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 22);
+  messageDesc(file_hrun_agent_v1_agent, 40);
 
 /**
  * @generated from message hrun.agent.v1.ExecRequest
@@ -834,6 +1589,13 @@ export type ExecRequest = Message<"hrun.agent.v1.ExecRequest"> & {
    * @generated from field: hrun.agent.v1.Process process = 3;
    */
   process?: Process | undefined;
+
+  /**
+   * Do not refuse for a paused container: the call then returns when it is resumed.
+   *
+   * @generated from field: bool ignore_paused = 4;
+   */
+  ignorePaused: boolean;
 };
 
 /**
@@ -841,7 +1603,7 @@ export type ExecRequest = Message<"hrun.agent.v1.ExecRequest"> & {
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 23);
+  messageDesc(file_hrun_agent_v1_agent, 41);
 
 /**
  * @generated from message hrun.agent.v1.ExecResponse
@@ -858,7 +1620,139 @@ export type ExecResponse = Message<"hrun.agent.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 24);
+  messageDesc(file_hrun_agent_v1_agent, 42);
+
+/**
+ * @generated from message hrun.agent.v1.UpdateContainerRequest
+ */
+export type UpdateContainerRequest = Message<"hrun.agent.v1.UpdateContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: hrun.agent.v1.Resources resources = 2;
+   */
+  resources?: Resources | undefined;
+};
+
+/**
+ * Describes the message hrun.agent.v1.UpdateContainerRequest.
+ * Use `create(UpdateContainerRequestSchema)` to create a new message.
+ */
+export const UpdateContainerRequestSchema: GenMessage<UpdateContainerRequest> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 43);
+
+/**
+ * @generated from message hrun.agent.v1.UpdateContainerResponse
+ */
+export type UpdateContainerResponse = Message<"hrun.agent.v1.UpdateContainerResponse"> & {
+};
+
+/**
+ * Describes the message hrun.agent.v1.UpdateContainerResponse.
+ * Use `create(UpdateContainerResponseSchema)` to create a new message.
+ */
+export const UpdateContainerResponseSchema: GenMessage<UpdateContainerResponse> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 44);
+
+/**
+ * @generated from message hrun.agent.v1.PauseContainerRequest
+ */
+export type PauseContainerRequest = Message<"hrun.agent.v1.PauseContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.PauseContainerRequest.
+ * Use `create(PauseContainerRequestSchema)` to create a new message.
+ */
+export const PauseContainerRequestSchema: GenMessage<PauseContainerRequest> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 45);
+
+/**
+ * @generated from message hrun.agent.v1.PauseContainerResponse
+ */
+export type PauseContainerResponse = Message<"hrun.agent.v1.PauseContainerResponse"> & {
+};
+
+/**
+ * Describes the message hrun.agent.v1.PauseContainerResponse.
+ * Use `create(PauseContainerResponseSchema)` to create a new message.
+ */
+export const PauseContainerResponseSchema: GenMessage<PauseContainerResponse> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 46);
+
+/**
+ * @generated from message hrun.agent.v1.ResumeContainerRequest
+ */
+export type ResumeContainerRequest = Message<"hrun.agent.v1.ResumeContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.ResumeContainerRequest.
+ * Use `create(ResumeContainerRequestSchema)` to create a new message.
+ */
+export const ResumeContainerRequestSchema: GenMessage<ResumeContainerRequest> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 47);
+
+/**
+ * @generated from message hrun.agent.v1.ResumeContainerResponse
+ */
+export type ResumeContainerResponse = Message<"hrun.agent.v1.ResumeContainerResponse"> & {
+};
+
+/**
+ * Describes the message hrun.agent.v1.ResumeContainerResponse.
+ * Use `create(ResumeContainerResponseSchema)` to create a new message.
+ */
+export const ResumeContainerResponseSchema: GenMessage<ResumeContainerResponse> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 48);
+
+/**
+ * @generated from message hrun.agent.v1.ContainerStatsRequest
+ */
+export type ContainerStatsRequest = Message<"hrun.agent.v1.ContainerStatsRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message hrun.agent.v1.ContainerStatsRequest.
+ * Use `create(ContainerStatsRequestSchema)` to create a new message.
+ */
+export const ContainerStatsRequestSchema: GenMessage<ContainerStatsRequest> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 49);
+
+/**
+ * @generated from message hrun.agent.v1.ContainerStatsResponse
+ */
+export type ContainerStatsResponse = Message<"hrun.agent.v1.ContainerStatsResponse"> & {
+  /**
+   * Files of the container's cgroup ("memory.current", "cpu.stat", "io.stat", "pids.current", …), as they read; those
+   * the kernel does not have are left out. At most 64 files of at most 64 KiB.
+   *
+   * @generated from field: map<string, string> files = 1;
+   */
+  files: { [key: string]: string };
+};
+
+/**
+ * Describes the message hrun.agent.v1.ContainerStatsResponse.
+ * Use `create(ContainerStatsResponseSchema)` to create a new message.
+ */
+export const ContainerStatsResponseSchema: GenMessage<ContainerStatsResponse> = /*@__PURE__*/
+  messageDesc(file_hrun_agent_v1_agent, 50);
 
 /**
  * @generated from message hrun.agent.v1.SignalRequest
@@ -892,7 +1786,7 @@ export type SignalRequest = Message<"hrun.agent.v1.SignalRequest"> & {
  * Use `create(SignalRequestSchema)` to create a new message.
  */
 export const SignalRequestSchema: GenMessage<SignalRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 25);
+  messageDesc(file_hrun_agent_v1_agent, 51);
 
 /**
  * @generated from message hrun.agent.v1.SignalResponse
@@ -905,7 +1799,7 @@ export type SignalResponse = Message<"hrun.agent.v1.SignalResponse"> & {
  * Use `create(SignalResponseSchema)` to create a new message.
  */
 export const SignalResponseSchema: GenMessage<SignalResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 26);
+  messageDesc(file_hrun_agent_v1_agent, 52);
 
 /**
  * @generated from message hrun.agent.v1.ReleaseProcessRequest
@@ -927,7 +1821,7 @@ export type ReleaseProcessRequest = Message<"hrun.agent.v1.ReleaseProcessRequest
  * Use `create(ReleaseProcessRequestSchema)` to create a new message.
  */
 export const ReleaseProcessRequestSchema: GenMessage<ReleaseProcessRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 27);
+  messageDesc(file_hrun_agent_v1_agent, 53);
 
 /**
  * @generated from message hrun.agent.v1.ReleaseProcessResponse
@@ -940,7 +1834,7 @@ export type ReleaseProcessResponse = Message<"hrun.agent.v1.ReleaseProcessRespon
  * Use `create(ReleaseProcessResponseSchema)` to create a new message.
  */
 export const ReleaseProcessResponseSchema: GenMessage<ReleaseProcessResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 28);
+  messageDesc(file_hrun_agent_v1_agent, 54);
 
 /**
  * @generated from message hrun.agent.v1.AttachRequest
@@ -995,7 +1889,7 @@ export type AttachRequest = Message<"hrun.agent.v1.AttachRequest"> & {
  * Use `create(AttachRequestSchema)` to create a new message.
  */
 export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 29);
+  messageDesc(file_hrun_agent_v1_agent, 55);
 
 /**
  * @generated from message hrun.agent.v1.AttachOpen
@@ -1029,7 +1923,7 @@ export type AttachOpen = Message<"hrun.agent.v1.AttachOpen"> & {
  * Use `create(AttachOpenSchema)` to create a new message.
  */
 export const AttachOpenSchema: GenMessage<AttachOpen> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 30);
+  messageDesc(file_hrun_agent_v1_agent, 56);
 
 /**
  * Bytes of stdin from `offset`. Bytes below what the agent already accepted are ignored, so resending is safe.
@@ -1056,7 +1950,7 @@ export type InputChunk = Message<"hrun.agent.v1.InputChunk"> & {
  * Use `create(InputChunkSchema)` to create a new message.
  */
 export const InputChunkSchema: GenMessage<InputChunk> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 31);
+  messageDesc(file_hrun_agent_v1_agent, 57);
 
 /**
  * @generated from message hrun.agent.v1.InputEnd
@@ -1073,7 +1967,7 @@ export type InputEnd = Message<"hrun.agent.v1.InputEnd"> & {
  * Use `create(InputEndSchema)` to create a new message.
  */
 export const InputEndSchema: GenMessage<InputEnd> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 32);
+  messageDesc(file_hrun_agent_v1_agent, 58);
 
 /**
  * Nobody wants these streams any more: the agent closes its ends of the pipes, so that a process that goes on writing
@@ -1098,7 +1992,7 @@ export type OutputEnd = Message<"hrun.agent.v1.OutputEnd"> & {
  * Use `create(OutputEndSchema)` to create a new message.
  */
 export const OutputEndSchema: GenMessage<OutputEnd> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 33);
+  messageDesc(file_hrun_agent_v1_agent, 59);
 
 /**
  * Bytes below these offsets are safe with the host and are dropped by the agent.
@@ -1122,7 +2016,7 @@ export type OutputAck = Message<"hrun.agent.v1.OutputAck"> & {
  * Use `create(OutputAckSchema)` to create a new message.
  */
 export const OutputAckSchema: GenMessage<OutputAck> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 34);
+  messageDesc(file_hrun_agent_v1_agent, 60);
 
 /**
  * @generated from message hrun.agent.v1.AttachResponse
@@ -1167,7 +2061,7 @@ export type AttachResponse = Message<"hrun.agent.v1.AttachResponse"> & {
  * Use `create(AttachResponseSchema)` to create a new message.
  */
 export const AttachResponseSchema: GenMessage<AttachResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 35);
+  messageDesc(file_hrun_agent_v1_agent, 61);
 
 /**
  * At most 256 KiB per stream are kept unacknowledged; then the process blocks on its write.
@@ -1193,7 +2087,7 @@ export type OutputChunk = Message<"hrun.agent.v1.OutputChunk"> & {
  * Use `create(OutputChunkSchema)` to create a new message.
  */
 export const OutputChunkSchema: GenMessage<OutputChunk> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 36);
+  messageDesc(file_hrun_agent_v1_agent, 62);
 
 /**
  * @generated from message hrun.agent.v1.InputAccepted
@@ -1217,7 +2111,7 @@ export type InputAccepted = Message<"hrun.agent.v1.InputAccepted"> & {
  * Use `create(InputAcceptedSchema)` to create a new message.
  */
 export const InputAcceptedSchema: GenMessage<InputAccepted> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 37);
+  messageDesc(file_hrun_agent_v1_agent, 63);
 
 /**
  * @generated from message hrun.agent.v1.ProcessExit
@@ -1251,6 +2145,13 @@ export type ProcessExit = Message<"hrun.agent.v1.ProcessExit"> & {
    * @generated from field: uint64 stderr_length = 5;
    */
   stderrLength: bigint;
+
+  /**
+   * How many processes of the container's cgroup the guest's kernel has killed for memory since it was created.
+   *
+   * @generated from field: uint64 oom_kills = 6;
+   */
+  oomKills: bigint;
 };
 
 /**
@@ -1258,7 +2159,7 @@ export type ProcessExit = Message<"hrun.agent.v1.ProcessExit"> & {
  * Use `create(ProcessExitSchema)` to create a new message.
  */
 export const ProcessExitSchema: GenMessage<ProcessExit> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 38);
+  messageDesc(file_hrun_agent_v1_agent, 64);
 
 /**
  * @generated from message hrun.agent.v1.ListProcessesRequest
@@ -1275,7 +2176,7 @@ export type ListProcessesRequest = Message<"hrun.agent.v1.ListProcessesRequest">
  * Use `create(ListProcessesRequestSchema)` to create a new message.
  */
 export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 39);
+  messageDesc(file_hrun_agent_v1_agent, 65);
 
 /**
  * @generated from message hrun.agent.v1.ListProcessesResponse
@@ -1294,7 +2195,7 @@ export type ListProcessesResponse = Message<"hrun.agent.v1.ListProcessesResponse
  * Use `create(ListProcessesResponseSchema)` to create a new message.
  */
 export const ListProcessesResponseSchema: GenMessage<ListProcessesResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 40);
+  messageDesc(file_hrun_agent_v1_agent, 66);
 
 /**
  * @generated from message hrun.agent.v1.ProcessInfo
@@ -1360,7 +2261,7 @@ export type ProcessInfo = Message<"hrun.agent.v1.ProcessInfo"> & {
  * Use `create(ProcessInfoSchema)` to create a new message.
  */
 export const ProcessInfoSchema: GenMessage<ProcessInfo> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 41);
+  messageDesc(file_hrun_agent_v1_agent, 67);
 
 /**
  * @generated from message hrun.agent.v1.ListContainersRequest
@@ -1373,7 +2274,7 @@ export type ListContainersRequest = Message<"hrun.agent.v1.ListContainersRequest
  * Use `create(ListContainersRequestSchema)` to create a new message.
  */
 export const ListContainersRequestSchema: GenMessage<ListContainersRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 42);
+  messageDesc(file_hrun_agent_v1_agent, 68);
 
 /**
  * @generated from message hrun.agent.v1.ListContainersResponse
@@ -1390,7 +2291,7 @@ export type ListContainersResponse = Message<"hrun.agent.v1.ListContainersRespon
  * Use `create(ListContainersResponseSchema)` to create a new message.
  */
 export const ListContainersResponseSchema: GenMessage<ListContainersResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 43);
+  messageDesc(file_hrun_agent_v1_agent, 69);
 
 /**
  * @generated from message hrun.agent.v1.ContainerInfo
@@ -1412,6 +2313,13 @@ export type ContainerInfo = Message<"hrun.agent.v1.ContainerInfo"> & {
    * @generated from field: repeated string process_ids = 3;
    */
   processIds: string[];
+
+  /**
+   * Its processes stand still; `status` says what it is beside that.
+   *
+   * @generated from field: bool paused = 4;
+   */
+  paused: boolean;
 };
 
 /**
@@ -1419,7 +2327,7 @@ export type ContainerInfo = Message<"hrun.agent.v1.ContainerInfo"> & {
  * Use `create(ContainerInfoSchema)` to create a new message.
  */
 export const ContainerInfoSchema: GenMessage<ContainerInfo> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 44);
+  messageDesc(file_hrun_agent_v1_agent, 70);
 
 /**
  * @generated from message hrun.agent.v1.LayerExtent
@@ -1450,7 +2358,7 @@ export type LayerExtent = Message<"hrun.agent.v1.LayerExtent"> & {
  * Use `create(LayerExtentSchema)` to create a new message.
  */
 export const LayerExtentSchema: GenMessage<LayerExtent> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 45);
+  messageDesc(file_hrun_agent_v1_agent, 71);
 
 /**
  * @generated from message hrun.agent.v1.UnpackLayersRequest
@@ -1484,7 +2392,7 @@ export type UnpackLayersRequest = Message<"hrun.agent.v1.UnpackLayersRequest"> &
  * Use `create(UnpackLayersRequestSchema)` to create a new message.
  */
 export const UnpackLayersRequestSchema: GenMessage<UnpackLayersRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 46);
+  messageDesc(file_hrun_agent_v1_agent, 72);
 
 /**
  * @generated from message hrun.agent.v1.UnpackLayersResponse
@@ -1518,7 +2426,7 @@ export type UnpackLayersResponse = Message<"hrun.agent.v1.UnpackLayersResponse">
  * Use `create(UnpackLayersResponseSchema)` to create a new message.
  */
 export const UnpackLayersResponseSchema: GenMessage<UnpackLayersResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 47);
+  messageDesc(file_hrun_agent_v1_agent, 73);
 
 /**
  * @generated from message hrun.agent.v1.PackPathRequest
@@ -1556,7 +2464,7 @@ export type PackPathRequest = Message<"hrun.agent.v1.PackPathRequest"> & {
  * Use `create(PackPathRequestSchema)` to create a new message.
  */
 export const PackPathRequestSchema: GenMessage<PackPathRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 48);
+  messageDesc(file_hrun_agent_v1_agent, 74);
 
 /**
  * @generated from message hrun.agent.v1.PackPathResponse
@@ -1575,7 +2483,7 @@ export type PackPathResponse = Message<"hrun.agent.v1.PackPathResponse"> & {
  * Use `create(PackPathResponseSchema)` to create a new message.
  */
 export const PackPathResponseSchema: GenMessage<PackPathResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 49);
+  messageDesc(file_hrun_agent_v1_agent, 75);
 
 /**
  * @generated from message hrun.agent.v1.ExtractArchiveRequest
@@ -1616,7 +2524,7 @@ export type ExtractArchiveRequest = Message<"hrun.agent.v1.ExtractArchiveRequest
  * Use `create(ExtractArchiveRequestSchema)` to create a new message.
  */
 export const ExtractArchiveRequestSchema: GenMessage<ExtractArchiveRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 50);
+  messageDesc(file_hrun_agent_v1_agent, 76);
 
 /**
  * @generated from message hrun.agent.v1.ExtractArchiveResponse
@@ -1629,7 +2537,7 @@ export type ExtractArchiveResponse = Message<"hrun.agent.v1.ExtractArchiveRespon
  * Use `create(ExtractArchiveResponseSchema)` to create a new message.
  */
 export const ExtractArchiveResponseSchema: GenMessage<ExtractArchiveResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 51);
+  messageDesc(file_hrun_agent_v1_agent, 77);
 
 /**
  * @generated from message hrun.agent.v1.StatPathRequest
@@ -1656,7 +2564,7 @@ export type StatPathRequest = Message<"hrun.agent.v1.StatPathRequest"> & {
  * Use `create(StatPathRequestSchema)` to create a new message.
  */
 export const StatPathRequestSchema: GenMessage<StatPathRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 52);
+  messageDesc(file_hrun_agent_v1_agent, 78);
 
 /**
  * @generated from message hrun.agent.v1.StatPathResponse
@@ -1702,7 +2610,7 @@ export type StatPathResponse = Message<"hrun.agent.v1.StatPathResponse"> & {
  * Use `create(StatPathResponseSchema)` to create a new message.
  */
 export const StatPathResponseSchema: GenMessage<StatPathResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 53);
+  messageDesc(file_hrun_agent_v1_agent, 79);
 
 /**
  * @generated from message hrun.agent.v1.ShutdownRequest
@@ -1715,7 +2623,7 @@ export type ShutdownRequest = Message<"hrun.agent.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 54);
+  messageDesc(file_hrun_agent_v1_agent, 80);
 
 /**
  * @generated from message hrun.agent.v1.ShutdownResponse
@@ -1728,7 +2636,7 @@ export type ShutdownResponse = Message<"hrun.agent.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_hrun_agent_v1_agent, 55);
+  messageDesc(file_hrun_agent_v1_agent, 81);
 
 /**
  * Why a call failed, as far as the host acts on it.
@@ -1838,6 +2746,18 @@ export const FailureReason = {
    * @generated from enum value: FAILURE_REASON_NOT_PERSONALIZED = 18;
    */
   NOT_PERSONALIZED: 18,
+
+  /**
+   * the message names the field that cannot be applied
+   *
+   * @generated from enum value: FAILURE_REASON_UNSUPPORTED = 19;
+   */
+  UNSUPPORTED: 19,
+
+  /**
+   * @generated from enum value: FAILURE_REASON_HOOK_FAILED = 20;
+   */
+  HOOK_FAILED: 20,
 } as const;
 
 /**
@@ -1908,6 +2828,44 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof DeleteContainerRequestSchema;
     output: typeof DeleteContainerResponseSchema;
+  },
+  /**
+   * Changes limits of a container that was created and has not ended. What is absent stays as it is.
+   *
+   * @generated from rpc hrun.agent.v1.AgentService.UpdateContainer
+   */
+  updateContainer: {
+    methodKind: "unary";
+    input: typeof UpdateContainerRequestSchema;
+    output: typeof UpdateContainerResponseSchema;
+  },
+  /**
+   * Freezes every process of a created or running container; returns when all of them stand still.
+   *
+   * @generated from rpc hrun.agent.v1.AgentService.PauseContainer
+   */
+  pauseContainer: {
+    methodKind: "unary";
+    input: typeof PauseContainerRequestSchema;
+    output: typeof PauseContainerResponseSchema;
+  },
+  /**
+   * @generated from rpc hrun.agent.v1.AgentService.ResumeContainer
+   */
+  resumeContainer: {
+    methodKind: "unary";
+    input: typeof ResumeContainerRequestSchema;
+    output: typeof ResumeContainerResponseSchema;
+  },
+  /**
+   * What the container's cgroup says of it right now.
+   *
+   * @generated from rpc hrun.agent.v1.AgentService.ContainerStats
+   */
+  containerStats: {
+    methodKind: "unary";
+    input: typeof ContainerStatsRequestSchema;
+    output: typeof ContainerStatsResponseSchema;
   },
   /**
    * Prepares and starts one more process inside a running container.
