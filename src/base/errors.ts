@@ -29,7 +29,9 @@ export type ErrorCode =
   | 'REGISTRY_DENIED'
   | 'REGISTRY_PROTOCOL'
   | 'WIRE_PROTOCOL'
-  | 'HAND_FAILED';
+  | 'HAND_FAILED'
+  | 'SPEC_INVALID'
+  | 'SPEC_UNSUPPORTED';
 
 export interface ErrorDetails {
   readonly cause?: unknown;
