@@ -30,8 +30,7 @@ export type ErrorCode =
   | 'REGISTRY_PROTOCOL'
   | 'WIRE_PROTOCOL'
   | 'HAND_FAILED'
-  | 'SPEC_INVALID'
-  | 'SPEC_UNSUPPORTED';
+  | 'NETWORK_FAILED';
 
 export interface ErrorDetails {
   readonly cause?: unknown;
