@@ -75,6 +75,7 @@ check: tools ## format, lint, types, rooms, dead code
 	biome check .
 	$(TSC) -p .
 	depcruise src
+	node build/ociFields.ts --check
 	knip
 	buf lint guest-agent/proto
 	for crate in $(CRATES); do \

@@ -30,7 +30,9 @@ export type ErrorCode =
   | 'REGISTRY_PROTOCOL'
   | 'WIRE_PROTOCOL'
   | 'HAND_FAILED'
-  | 'NETWORK_FAILED';
+  | 'NETWORK_FAILED'
+  | 'SPEC_INVALID'
+  | 'SPEC_UNSUPPORTED';
 
 export interface ErrorDetails {
   readonly cause?: unknown;
