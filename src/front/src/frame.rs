@@ -23,6 +23,7 @@ pub mod kind {
     /// Only of a stand-in, and so is the next.
     pub const SERVER_ENDED: u8 = 0x0b;
     pub const SHARES_CLOSED: u8 = 0x0c;
+    pub const OUTGROWN: u8 = 0x0d;
 
     pub const ACCEPTED: u8 = 0x81;
     pub const REFUSED: u8 = 0x82;
@@ -37,6 +38,7 @@ pub mod kind {
     pub const STDIN_CLOSED: u8 = 0x8b;
     /// Only to a stand-in.
     pub const CLOSE_SHARES: u8 = 0x8c;
+    pub const OUTGROW: u8 = 0x8d;
 }
 
 /// A whole frame, ready to be written.

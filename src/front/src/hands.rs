@@ -3,6 +3,7 @@
 
 mod copy;
 mod files;
+mod run;
 mod stand_in;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -154,6 +155,8 @@ impl Hands {
                 Vec::new(),
             )),
             "pack" => Ok((copy::pack(request)?, Vec::new())),
+            "makeDirectory" => Ok(nothing(files::make_directory(request)?)),
+            "run" => run::run(request, &job.bytes),
             "standIn" => Ok((stand_in::start(request)?, Vec::new())),
             "unpack" => Ok((copy::unpack(request)?, Vec::new())),
             _ => Err(Errno::ENOSYS.into()),

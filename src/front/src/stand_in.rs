@@ -1,10 +1,15 @@
 //! The stand-in: what stands on the caller's side for something that runs in a microVM. See docs/stand-in.md.
 
 mod console;
+mod context;
+mod lent;
 mod mounts;
+mod outgrow;
+mod points;
 mod request;
 mod server;
 mod sockets;
+pub mod title;
 mod tree;
 
 use std::fs::File;
@@ -17,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{Backlog, MsgFlags, getsockopt, listen, recv, sockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, geteuid, getpid, setsid};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, geteuid, getpid, setsid};
 use serde_json::{Value, json};
 
 use crate::failure::FAILED;
@@ -30,6 +36,8 @@ use crate::input::Input;
 use crate::link::Link;
 use crate::output::Output;
 use crate::{signals, sys, terminal};
+use context::Pending;
+use lent::Lent;
 use request::{Request, Stdio, Trouble, Why, invalid};
 use server::Server;
 use sockets::Sockets;
@@ -67,15 +75,18 @@ fn start(hand: &mut UnixStream) -> Result<i32, Trouble> {
     let request = Request::parse(&text)?;
     let mut sockets = Sockets::default();
     sockets.listen(&request)?;
+    let mut cgroups = context::make(&request.cgroups)?;
+    let pending = context::enter(&request.namespaces)?;
     let (mut outcome, tell) = io::pipe().why("cannot make a pipe")?;
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.why("cannot fork")? {
-        ForkResult::Parent { child } => {
+    let own_pids = request.namespaces.new & CloneFlags::CLONE_NEWPID;
+    match sys::fork_with(own_pids).why("cannot fork")? {
+        Some(child) => {
             drop(tell);
             let mut said = Vec::new();
             outcome.read_to_end(&mut said).why("cannot wait for the stand-in")?;
             if said == READY {
                 sockets.keep();
+                cgroups.keep();
                 return Ok(child.as_raw());
             }
             let _ = waitpid(child, None);
@@ -90,12 +101,18 @@ fn start(hand: &mut UnixStream) -> Result<i32, Trouble> {
                     .to_owned(),
             })
         }
-        ForkResult::Child => {
+        None => {
+            // Not this process's to remove.
+            cgroups.keep();
             // Who asked waits until nobody holds this any more.
             let listeners = [&sockets.control, &sockets.server].into_iter().flatten();
-            let kept: Vec<_> = listeners.map(AsRawFd::as_raw_fd).chain([tell.as_raw_fd()]).collect();
+            let kept: Vec<_> = listeners
+                .map(AsRawFd::as_raw_fd)
+                .chain([tell.as_raw_fd()])
+                .chain(pending.descriptor())
+                .collect();
             sys::close_all_but(&kept);
-            match StandIn::open(request, sockets) {
+            match StandIn::open(request, sockets, pending) {
                 Ok(stand_in) => {
                     let _ = (&tell).write_all(READY);
                     drop(tell);
@@ -116,6 +133,7 @@ struct StandIn {
     signals: SignalFd,
     tree: Option<Tree>,
     server: Option<Server>,
+    lent: Option<Lent>,
     /// How the server stands, for HELLO.
     state: String,
     relay: &'static Relay,
@@ -134,7 +152,9 @@ struct Relay {
 
 impl StandIn {
     /// In the stand-in itself.
-    fn open(request: Request, mut sockets: Sockets) -> Result<StandIn, Trouble> {
+    fn open(request: Request, mut sockets: Sockets, pending: Pending) -> Result<StandIn, Trouble> {
+        context::join(&request.cgroups)?;
+        title::show(&request.title);
         setsid().why("cannot begin a session")?;
         sys::default_signals();
         // A closed connection is an error of a write, not an end.
@@ -161,13 +181,19 @@ impl StandIn {
             Stdio::Terminal { console_socket } => Some(console::open(console_socket)?),
             _ => None,
         };
+        pending.finish()?;
+        let serving = request.served_by.map(lent::namespace_of).transpose()?;
         let mount_point = request.control_path.parent().unwrap_or(Path::new("/"));
         let tree = match request.shares.is_empty() && request.server.is_none() {
             true => None,
-            false => Some(Tree::build(mount_point, &request.shares)?),
+            false => Some(Tree::build(mount_point, &request)?),
         };
         let server = match (&request.server, sockets.server.take(), &tree) {
             (Some(argv), Some(socket), Some(tree)) => Some(Server::start(argv, socket, tree.path(), &null)?),
+            _ => None,
+        };
+        let lent = match (serving, &tree) {
+            (Some(namespace), Some(tree)) => Some(Lent::lend(tree, namespace)?),
             _ => None,
         };
         match (&request.stdio, &console) {
@@ -176,6 +202,7 @@ impl StandIn {
             _ => become_stdio(&null)?,
         }
         if let Some(tree) = &tree {
+            tree.furnish(&request.shares);
             tree.become_root();
         }
         let state = if server.is_some() { "running" } else { "none" };
@@ -190,6 +217,7 @@ impl StandIn {
             signals,
             tree,
             server,
+            lent,
             state: state.into(),
             relay: Box::leak(Box::new(relay)),
             connection: None,
@@ -350,6 +378,11 @@ impl StandIn {
                 link.send(kind::SHARES_CLOSED, &[]);
                 Ok(())
             }
+            kind::OUTGROW => {
+                outgrow::outgrow();
+                link.send(kind::OUTGROWN, &[]);
+                Ok(())
+            }
             kind::EXIT => {
                 let code = body.u8()?;
                 stdout.flush();
@@ -366,6 +399,9 @@ impl StandIn {
         if let Some(server) = self.server.take() {
             server.end();
             self.state = "closed".into();
+        }
+        if let Some(lent) = self.lent.take() {
+            lent.take_back();
         }
         if let Some(tree) = self.tree.take() {
             tree.remove();

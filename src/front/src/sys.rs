@@ -6,8 +6,10 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 pub fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
@@ -62,6 +64,15 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
         .stack_size(128 << 10)
         .spawn(work);
     started.expect("the kernel gives a thread");
+}
+
+/// fork(2), the child in new namespaces. `None` in the child. Only in a process of one thread.
+pub fn fork_with(new: CloneFlags) -> Result<Option<Pid>, Errno> {
+    let flags = (new.bits() | libc::SIGCHLD) as libc::c_ulong;
+    // SAFETY: without CLONE_VM and a stack this is fork; the one thread goes on in both processes.
+    let forked = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    let pid = Errno::result(forked)?;
+    Ok((pid != 0).then(|| Pid::from_raw(pid as i32)))
 }
 
 /// Puts `fd` at `number`, open across exec. For use between fork and exec.

@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, IntoRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -97,6 +97,14 @@ pub fn rename(from: &str, to: &str) -> Result<(), Errno> {
 
 pub fn unlink(path: &str) -> Result<(), Errno> {
     unistd::unlink(path)
+}
+
+/// With its parents; one that exists stays as it is.
+pub fn make_directory(request: &Value) -> Result<(), Errno> {
+    let mode = request["mode"].as_u64().and_then(|mode| u32::try_from(mode).ok());
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(mode.ok_or(Errno::EINVAL)?);
+    builder.create(super::text(request, "path")?).map_err(errno)
 }
 
 pub fn stat(path: &str, follow: bool) -> Result<Value, Errno> {

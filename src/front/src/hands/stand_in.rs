@@ -10,6 +10,10 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 
 use super::Refusal;
+use crate::stand_in::title;
+
+/// Linux takes no longer argument.
+const MOST_TITLE: usize = (128 << 10) - 1;
 
 /// Starts a stand-in in the caller's namespaces (docs/stand-in.md). It is nobody's child here: the process executed now
 /// forks it and ends.
@@ -22,6 +26,10 @@ pub fn start(request: &Value) -> Result<Value, Refusal> {
     let number = theirs.as_fd().as_raw_fd();
     let mut command = Command::new("/proc/self/exe");
     command.arg0(crate::STAND_IN).arg(number.to_string()).env_clear();
+    let title = request["title"].as_array().into_iter().flatten();
+    let title: Vec<String> = title.filter_map(|word| Some(word.as_str()?.to_owned())).collect();
+    // Room for what is shown later as its command line.
+    command.arg(" ".repeat(title::length(&title).min(MOST_TITLE)));
     if request["stdio"] != "inherit" {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     }

@@ -10,9 +10,10 @@ use nix::mount::{MsFlags, mount};
 
 const NONE: Option<&str> = None;
 
-/// A detached copy of what lies at `source`, with everything mounted below it.
-pub fn copy_tree(source: &impl AsFd) -> Result<OwnedFd, Errno> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+/// A detached copy of what lies at `source`; `recursive`: with everything mounted below it.
+pub fn copy_tree(source: &impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
+    let depth = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_EMPTY_PATH | depth) as u32;
     // SAFETY: the empty path is a C string; the result is a new descriptor.
     unsafe {
         let fd = libc::syscall(libc::SYS_open_tree, source.as_fd().as_raw_fd(), c"".as_ptr(), flags);
@@ -34,6 +35,18 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> Result<(), Errno> {
             target.as_ptr(),
             flags,
         )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// As `attach`, where the target is a descriptor.
+pub fn attach_on(tree: &OwnedFd, target: &impl AsFd) -> Result<(), Errno> {
+    // SAFETY: both paths are empty C strings; the descriptors live through the call.
+    let done = unsafe {
+        let empty = c"".as_ptr();
+        let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+        let target = target.as_fd().as_raw_fd();
+        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), empty, target, empty, flags)
     };
     Errno::result(done).map(drop)
 }
@@ -68,16 +81,11 @@ pub fn is_missing(error: Errno) -> bool {
     matches!(error, Errno::ENOSYS | Errno::EPERM)
 }
 
-/// A recursive bind of `source` (from `O_PATH`) the old way.
-pub fn bind(source: &impl AsFd, target: &Path) -> Result<(), Errno> {
+/// A bind of `source` (from `O_PATH`) the old way.
+pub fn bind(source: &impl AsFd, target: &Path, recursive: bool) -> Result<(), Errno> {
+    let depth = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
     let source = format!("/proc/self/fd/{}", source.as_fd().as_raw_fd());
-    mount(
-        Some(source.as_str()),
-        target,
-        NONE,
-        MsFlags::MS_BIND | MsFlags::MS_REC,
-        NONE,
-    )
+    mount(Some(source.as_str()), target, NONE, MsFlags::MS_BIND | depth, NONE)
 }
 
 /// What `restrict` does, mount by mount, at `target`.
@@ -175,7 +183,7 @@ mod tests {
                 NONE,
             )
             .unwrap();
-            bind(&File::open(&source).unwrap(), &target).unwrap();
+            bind(&File::open(&source).unwrap(), &target, true).unwrap();
             fs::write(target.join("nested/before"), "").unwrap();
             restrict_each(&target, true).unwrap();
             for path in ["after", "nested/after"] {

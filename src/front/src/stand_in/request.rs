@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use serde_json::Value;
 
 /// Why there is no stand-in: an errno for programs, a sentence for people.
@@ -47,6 +48,16 @@ pub struct Request {
     pub shares: Vec<Share>,
     pub server: Option<Vec<String>>,
     pub stdio: Stdio,
+    /// What is shown as the command line of the process; empty: its own.
+    pub title: Vec<String>,
+    /// The share that becomes the root of the stand-in.
+    pub root: Option<String>,
+    /// What must exist in that share before it is made read-only.
+    pub mount_points: Vec<MountPoint>,
+    pub cgroups: Vec<Cgroup>,
+    pub namespaces: Namespaces,
+    /// Another stand-in, whose share server serves these shares too.
+    pub served_by: Option<i32>,
 }
 
 pub struct Share {
@@ -54,6 +65,35 @@ pub struct Share {
     pub path: PathBuf,
     pub readonly: bool,
     pub create: bool,
+    /// With everything that is mounted below it.
+    pub recursive: bool,
+    /// Where in the root it is seen too.
+    pub at: Option<PathBuf>,
+}
+
+pub struct MountPoint {
+    pub path: PathBuf,
+    pub kind: PointKind,
+}
+
+pub enum PointKind {
+    Directory,
+    File,
+    /// Whichever the share of this name is.
+    AsShare(String),
+}
+
+/// A directory of a cgroup hierarchy, below the place where that is mounted.
+pub struct Cgroup {
+    pub mount: PathBuf,
+    pub path: PathBuf,
+}
+
+pub struct Namespaces {
+    pub new: CloneFlags,
+    pub join: Vec<PathBuf>,
+    /// All namespaces of this process, which is another stand-in.
+    pub of: Option<i32>,
 }
 
 pub enum Stdio {
@@ -97,7 +137,71 @@ impl Request {
             shares: shares(&value["shares"])?,
             server,
             stdio,
+            title: match &value["title"] {
+                Value::Null => Vec::new(),
+                title => strings(title).ok_or_else(|| invalid("title is no argv"))?,
+            },
+            root: value["root"].as_str().map(str::to_owned),
+            mount_points: list(&value["mountPoints"], "mountPoints", |item| {
+                let kind = match (item["directory"].as_bool(), item["share"].as_str()) {
+                    (_, Some(share)) => PointKind::AsShare(share.into()),
+                    (Some(true), _) => PointKind::Directory,
+                    (Some(false), _) => PointKind::File,
+                    (None, None) => return None,
+                };
+                let path = item["path"].as_str()?.into();
+                Some(MountPoint { path, kind })
+            })?,
+            cgroups: list(&value["cgroups"], "cgroups", |item| {
+                Some(Cgroup {
+                    mount: item["mount"].as_str()?.into(),
+                    path: item["path"].as_str()?.into(),
+                })
+            })?,
+            namespaces: namespaces(&value["namespaces"])?,
+            served_by: process_id(&value["servedBy"])?,
         })
+    }
+}
+
+fn namespaces(value: &Value) -> Result<Namespaces, Trouble> {
+    let new = list(&value["new"], "namespaces.new", |item| match item.as_str()? {
+        "pid" => Some(CloneFlags::CLONE_NEWPID),
+        "network" => Some(CloneFlags::CLONE_NEWNET),
+        "ipc" => Some(CloneFlags::CLONE_NEWIPC),
+        "uts" => Some(CloneFlags::CLONE_NEWUTS),
+        _ => None,
+    })?;
+    Ok(Namespaces {
+        new: new.into_iter().collect(),
+        join: list(&value["join"], "namespaces.join", |item| Some(item.as_str()?.into()))?,
+        of: process_id(&value["of"])?,
+    })
+}
+
+fn process_id(value: &Value) -> Result<Option<i32>, Trouble> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let pid = value
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .filter(|&pid| pid > 0);
+    pid.map(Some).ok_or_else(|| invalid("not a pid"))
+}
+
+/// A list that may be missing; what is wrong in it is told by its name.
+fn list<T>(value: &Value, name: &str, parse: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, Trouble> {
+    let wrong = || invalid(format!("{name} is not as it must be"));
+    match value {
+        Value::Null => Ok(Vec::new()),
+        _ => value
+            .as_array()
+            .filter(|items| items.len() <= MOST_SHARES)
+            .ok_or_else(wrong)?
+            .iter()
+            .map(|item| parse(item).ok_or_else(wrong))
+            .collect(),
     }
 }
 
@@ -128,6 +232,8 @@ fn shares(value: &Value) -> Result<Vec<Share>, Trouble> {
                 .as_bool()
                 .ok_or_else(|| invalid("a share without readonly"))?,
             create: item["create"].as_bool().unwrap_or(false),
+            recursive: item["recursive"].as_bool().unwrap_or(true),
+            at: item["at"].as_str().map(PathBuf::from),
         });
     }
     Ok(shares)

@@ -47,29 +47,16 @@ impl Server {
         let fail = sys::moved_up(&low).map(File::from).why("cannot move a descriptor")?;
         drop(low);
         let (go, ready) = io::pipe().why("cannot make a pipe")?;
-        // SAFETY: as fork, in a process of one thread; the child leaves by exec or _exit only.
-        let forked = unsafe {
-            let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
-            libc::syscall(
-                libc::SYS_clone,
-                flags as libc::c_ulong,
-                0_usize,
-                0_usize,
-                0_usize,
-                0_usize,
-            )
-        };
-        let forked = Errno::result(forked).why_of("cannot fork for", Path::new(program))?;
-        if forked == 0 {
+        let forked = sys::fork_with(CloneFlags::CLONE_NEWPID).why_of("cannot fork for", Path::new(program))?;
+        let Some(pid) = forked else {
             drop(ready);
             let Err(errno) = Self::become_server(&filled, &socket, &speak, null, go);
             let _ = (&fail).write_all(&(errno as i32).to_le_bytes());
             // SAFETY: _exit has no precondition.
             unsafe { libc::_exit(127) };
-        }
+        };
         drop((fail, speak, go));
         let _ = (&ready).write_all(b".");
-        let pid = Pid::from_raw(forked as i32);
         let mut errno = [0; 4];
         match failure.read_exact(&mut errno) {
             Err(_) => Ok(Server {

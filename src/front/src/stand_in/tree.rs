@@ -11,7 +11,8 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{chdir, getegid, geteuid, pivot_root};
 
 use super::mounts;
-use super::request::{Share, Trouble, Why, invalid};
+use super::points::{make_in, open_in};
+use super::request::{MountPoint, PointKind, Request, Share, Trouble, Why, invalid};
 
 const NONE: Option<&str> = None;
 
@@ -19,14 +20,16 @@ const NONE: Option<&str> = None;
 pub struct Tree {
     path: PathBuf,
     names: Vec<String>,
+    root: Option<String>,
 }
 
 impl Tree {
     /// Leaves the caller's mount namespace and builds the tree over `at`, a directory that nobody here needs any more.
-    pub fn build(at: &Path, shares: &[Share]) -> Result<Tree, Trouble> {
+    pub fn build(at: &Path, request: &Request) -> Result<Tree, Trouble> {
         leave_namespace()?;
         mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).why("cannot make its mounts private")?;
         let path = at.canonicalize().why_of("cannot use", at)?;
+        let shares = &request.shares;
         // Before the tree hides what may lie below its place; in the new namespace, which alone may copy its mounts.
         let sources = shares.iter().map(Source::open).collect::<Result<Vec<_>, _>>()?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -39,6 +42,9 @@ impl Tree {
         )
         .why_of("cannot mount a tmpfs on", &path)?;
         for source in &sources {
+            if request.root.as_ref() == Some(&source.share.name) {
+                make_points(&source.file, &request.mount_points, &sources);
+            }
             source.attach(&path.join(&source.share.name))?;
         }
         let readonly = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -46,6 +52,7 @@ impl Tree {
         Ok(Tree {
             path,
             names: shares.iter().map(|share| share.name.clone()).collect(),
+            root: request.root.clone(),
         })
     }
 
@@ -53,17 +60,61 @@ impl Tree {
         &self.path
     }
 
-    /// Lets go of every mount but the tree's, so that nothing else of the caller stays busy. Below a chroot or an
-    /// initramfs the kernel does not allow it; then they stay.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// For who joins this mount namespace (podman cp and top): the shares where the container has them, and a proc. The
+    /// share server has its own copy of the namespace and sees nothing of it. What cannot be mounted is left out.
+    pub fn furnish(&self, shares: &[Share]) {
+        let Some(root) = &self.root else { return };
+        let Ok(root) = open(&self.path.join(root), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) else {
+            return;
+        };
+        let proc = Path::new("proc");
+        if open_in(&root, proc, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).is_ok() {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            let target = self.path.join(self.root.as_deref().unwrap_or_default()).join(proc);
+            let _ = mount(Some("proc"), &target, Some("proc"), flags, NONE);
+        }
+        for share in shares {
+            let Some(at) = &share.at else { continue };
+            let source = self.path.join(&share.name);
+            let placed = open(&source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).and_then(|source| {
+                let target = make_in(&root, at, source_is_directory(&source)?)?;
+                mounts::attach_on(&mounts::copy_tree(&source, true)?, &target)
+            });
+            // Below what only the guest mounts there is nothing to mount on.
+            let _ = placed;
+        }
+    }
+
+    /// Lets go of every mount but the tree's, or the root's, so that nothing else of the caller stays busy. Below a
+    /// chroot or an initramfs the kernel does not allow it; then they stay.
     pub fn become_root(&self) {
-        let done = chdir(&self.path)
-            .and_then(|()| pivot_root(".", "."))
-            .and_then(|()| umount2(".", MntFlags::MNT_DETACH));
+        let top = match &self.root {
+            Some(root) => self.path.join(root),
+            None => self.path.clone(),
+        };
+        let done = chdir(&top).and_then(|()| pivot_here());
         let _ = done.and(chdir("/"));
     }
 
     /// Removes the binds. Whoever else is in this namespace loses them too.
     pub fn remove(self) {
+        if self.root.is_some() {
+            // "/" itself is what must go. A path that starts at "/" does not see what is mounted over it, ".." does.
+            let emptied = mount(
+                Some("hrun"),
+                "/",
+                Some("tmpfs"),
+                MsFlags::MS_RDONLY,
+                Some("size=4k,mode=0555"),
+            )
+            .and_then(|()| chdir("/.."))
+            .and_then(|()| pivot_here());
+            let _ = emptied.and(chdir("/"));
+        }
         for name in &self.names {
             // One of the two is where the tree is now.
             for place in [Path::new("/"), &self.path] {
@@ -71,6 +122,11 @@ impl Tree {
             }
         }
     }
+}
+
+/// Makes the working directory, where something is mounted, the root of the namespace and lets go of the old one.
+fn pivot_here() -> Result<(), Errno> {
+    pivot_root(".", ".").and_then(|()| umount2(".", MntFlags::MNT_DETACH))
 }
 
 /// A user who may not do so otherwise does it in a user namespace in which there is nobody but him.
@@ -84,6 +140,20 @@ fn leave_namespace() -> Result<(), Trouble> {
     std::fs::write("/proc/self/setgroups", "deny").why("cannot give up supplementary groups")?;
     std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).why("cannot map its user")?;
     std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).why("cannot map its group")
+}
+
+/// What cannot be made here cannot be mounted on by the guest either, which says so with more knowledge.
+fn make_points(root: &OwnedFd, points: &[MountPoint], sources: &[Source<'_>]) {
+    for MountPoint { path, kind } in points {
+        let is_directory = match kind {
+            PointKind::Directory => true,
+            PointKind::File => false,
+            PointKind::AsShare(name) => sources
+                .iter()
+                .any(|source| source.share.name == *name && source.is_directory),
+        };
+        let _ = make_in(root, path, is_directory);
+    }
 }
 
 struct Source<'a> {
@@ -133,8 +203,10 @@ impl Source<'_> {
     }
 
     fn bind(&self, target: &Path) -> Result<(), Errno> {
-        let readonly = self.share.readonly;
-        match mounts::copy_tree(&self.file) {
+        let Share {
+            readonly, recursive, ..
+        } = *self.share;
+        match mounts::copy_tree(&self.file, recursive) {
             Ok(copy) => match mounts::restrict(&copy, readonly) {
                 Ok(()) => mounts::attach(&copy, target),
                 Err(error) if mounts::is_missing(error) => {
@@ -149,7 +221,12 @@ impl Source<'_> {
     }
 
     fn bind_the_old_way(&self, target: &Path) -> Result<(), Errno> {
-        mounts::bind(&self.file, target)?;
+        mounts::bind(&self.file, target, self.share.recursive)?;
         mounts::restrict_each(target, self.share.readonly)
     }
+}
+
+fn source_is_directory(source: &OwnedFd) -> Result<bool, Errno> {
+    let kind = SFlag::from_bits_truncate(fstat(source)?.st_mode) & SFlag::S_IFMT;
+    Ok(kind == SFlag::S_IFDIR)
 }

@@ -7,5 +7,6 @@ mod keeper;
 mod relay;
 mod resume;
 mod stand_in;
+mod stand_in_root;
 mod support;
 mod terminal;

@@ -24,9 +24,9 @@ use crate::keeper::Gone;
 use crate::support::{Connection, Daemon, Front, PATIENCE, Place, at, written};
 
 /// A stand-in asked for through the hands of a front door; this process is its reaper, so its code can be seen.
-struct Standing {
+pub struct Standing {
     lent: Lent,
-    pid: Pid,
+    pub pid: Pid,
     control: PathBuf,
     ended: bool,
 }
@@ -36,7 +36,7 @@ impl Standing {
         Standing::ask_with(Lent::new(), request)
     }
 
-    fn ask_with(mut lent: Lent, mut request: Value) -> Result<Standing, Box<(Errno, String, Lent)>> {
+    pub fn ask_with(mut lent: Lent, mut request: Value) -> Result<Standing, Box<(Errno, String, Lent)>> {
         set_child_subreaper(true).unwrap();
         let vm = lent.place.path().join("vm");
         fs::create_dir_all(&vm).unwrap();
@@ -58,15 +58,22 @@ impl Standing {
         })
     }
 
-    fn new(request: Value) -> Standing {
+    pub fn new(request: Value) -> Standing {
         Standing::ask(request).map_err(|refusal| refusal.1).unwrap()
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.lent.place.path()
     }
 
-    fn dial(&self) -> (Connection, Value) {
+    pub fn dial(&self) -> (Connection, Value) {
+        let (connection, hello) = self.dial_any();
+        assert_eq!(hello["pid"], self.pid.as_raw());
+        (connection, hello)
+    }
+
+    /// Also one that has another number in a pid namespace of its own.
+    pub fn dial_any(&self) -> (Connection, Value) {
         let stream = UnixStream::connect(&self.control).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let peer = getsockopt(&stream, sockopt::PeerCredentials).unwrap();
@@ -78,13 +85,12 @@ impl Standing {
         let body = connection.expect(kind::HELLO);
         let hello: Value = serde_json::from_slice(Body(&body).sized().unwrap()).unwrap();
         assert_eq!(hello["version"], 1);
-        assert_eq!(hello["pid"], self.pid.as_raw());
         connection.expect(kind::WRITTEN);
         connection.expect(kind::WRITTEN);
         (connection, hello)
     }
 
-    fn exit(mut self, connection: Connection, code: u8) {
+    pub fn exit(mut self, connection: Connection, code: u8) {
         connection.exit(code);
         assert_eq!(
             waitpid(self.pid, None).unwrap(),
@@ -93,14 +99,14 @@ impl Standing {
         self.ended = true;
     }
 
-    fn children(&self) -> Vec<Pid> {
+    pub fn children(&self) -> Vec<Pid> {
         let text = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap();
         text.split_whitespace()
             .map(|pid| Pid::from_raw(pid.parse().unwrap()))
             .collect()
     }
 
-    fn mounts(&self) -> Vec<String> {
+    pub fn mounts(&self) -> Vec<String> {
         let table = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).unwrap();
         table
             .lines()
@@ -125,7 +131,7 @@ impl Drop for Standing {
 }
 
 /// In place of a share server: a shell, with the tree as `$0`.
-fn script(text: &str) -> Value {
+pub fn script(text: &str) -> Value {
     json!(["/bin/sh", "-c", text, "{tree}"])
 }
 
