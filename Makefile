@@ -97,6 +97,14 @@ test: build test-packages check ## everything that must hold: unit tests, real V
 	$(MOCHA)
 	$(MOCHA) --config test/integration/mocharc.json
 
+# Where the acceptance scripts of the managers are.
+ACCEPT ?= ../shared/accept
+
+.PHONY: conformance
+conformance: build ## put hrun in runc's place under podman, dockerd and containerd, and live through whole lives
+	@build/install-packages test/conformance/packages.txt
+	test/conformance/managers $(ACCEPT) $(abspath $(FRONT))
+
 .PHONY: bench
 bench: build ## measure against raw QEMU and runc; results in bench-results/
 	@build/install-packages test/bench/packages.txt

@@ -11,7 +11,6 @@ mod device_filter;
 mod disks;
 mod failure;
 pub mod link;
-mod network;
 mod personalize;
 mod process;
 mod processes;

@@ -14,7 +14,6 @@ type Unary<Request, Response> = (request: Request, signal: AbortSignal) => Promi
 export interface AgentClient {
   readonly hello: Unary<{ readonly protocol: number }, t.HelloResponse>;
   readonly personalize: Unary<t.PersonalizeInit, t.PersonalizeResponse>;
-  configureNetwork(request: t.ConfigureNetworkInit, signal: AbortSignal): Promise<void>;
   readonly createContainer: Unary<t.CreateContainerInit, t.CreateContainerResponse>;
   startContainer(containerId: string, signal: AbortSignal): Promise<void>;
   deleteContainer(containerId: string, signal: AbortSignal): Promise<void>;
@@ -48,7 +47,6 @@ export interface Attachment extends Disposable {
 
 export function agentClient(caller: Caller): AgentClient {
   const { method } = AgentService;
-  const configureNetwork = unaryCall(caller, method.configureNetwork, quickLimitMs);
   // its hooks may take as long as they want
   const startContainer = unaryCall(caller, method.startContainer, undefined);
   const deleteContainer = unaryCall(caller, method.deleteContainer, undefined);
@@ -66,7 +64,6 @@ export function agentClient(caller: Caller): AgentClient {
   return {
     hello: unaryCall(caller, method.hello, quickLimitMs),
     personalize: unaryCall(caller, method.personalize, quickLimitMs),
-    configureNetwork: async (request, signal) => void (await configureNetwork(request, signal)),
     createContainer: unaryCall(caller, method.createContainer, undefined),
     startContainer: async (containerId, signal) => void (await startContainer({ containerId }, signal)),
     deleteContainer: async (containerId, signal) => void (await deleteContainer({ containerId }, signal)),

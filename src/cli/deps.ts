@@ -19,6 +19,8 @@ export interface CliDeps {
 export interface DaemonControl {
   readonly version: string;
   readonly pid: number;
+  /** Whose daemon it is. */
+  readonly uid: number;
   readonly startedAtMs: number;
   /** Commands at work, the asking one included. */
   readonly activeCommands: number;

@@ -3,6 +3,8 @@ import type { AttachRecord } from '../runtime/attachRecord.ts';
 import type { StreamOffsets } from '../runtime/engine.ts';
 import type { CliDeps, Context } from './deps.ts';
 import { exitCodeOf, exitCodes } from './exitCodes.ts';
+import { faceOf, faceOfContainer } from './oci/face.ts';
+import type { FlagSpec } from './oci/goFlags.ts';
 import { describeError } from './printError.ts';
 import type { Session } from './session.ts';
 import { findVerb } from './verbs.ts';
@@ -14,6 +16,16 @@ import { findVerb } from './verbs.ts';
  */
 export async function runCommand(session: Session, deps: CliDeps): Promise<number> {
   const context = contextOf(session, deps);
+  const face = await faceOf(session.argv, ociFlagsOf);
+  if (face.kind === 'oci') return await runOci(face.argv, context);
+  if (face.kind === 'container') {
+    try {
+      const settled = await faceOfContainer(face, await deps.engine(), context.signal);
+      if (settled === 'oci') return await runOci(session.argv, context);
+    } catch (error) {
+      return fail(error, false, context);
+    }
+  }
   const found = findVerb(session.argv);
   try {
     if (found.kind === 'help') {
@@ -37,6 +49,16 @@ export async function runCommand(session: Session, deps: CliDeps): Promise<numbe
     const answersForWorkload = found.kind === 'verb' && found.entry.answersForWorkload === true;
     return fail(error, answersForWorkload, context);
   }
+}
+
+async function runOci(argv: readonly string[], context: Context): Promise<number> {
+  const { runOciCommand } = await import('./oci/ociMain.ts');
+  return await runOciCommand(argv, context);
+}
+
+async function ociFlagsOf(verb: string): Promise<readonly FlagSpec[]> {
+  const { findOciVerb } = await import('./oci/verbs.ts');
+  return findOciVerb(verb)?.flags ?? [];
 }
 
 /** Goes on with an attached command whose front door came back. */

@@ -275,7 +275,6 @@ export function findVerb(argv: readonly string[]): FoundVerb {
   if (first === undefined || first === '--help' || first === '-h') return { kind: 'help' };
   if (first === 'help')
     return second === undefined ? { kind: 'help' } : findVerb([...argv.slice(1), '--help']);
-  if (first === '--version' || first === '-v') return { kind: 'verb', entry: entryOf('version'), args: [] };
   const group = verbGroups.find((name) => name === first);
   if (group !== undefined) {
     const asked = second === '--help';
@@ -291,12 +290,6 @@ export function findVerb(argv: readonly string[]): FoundVerb {
 /** The entry of a name or alias. */
 function entryNamed(name: string): VerbEntry | undefined {
   return verbEntries.find((entry) => entry.name === name || entry.aliases?.includes(name));
-}
-
-function entryOf(name: string): VerbEntry {
-  const entry = entryNamed(name);
-  if (entry === undefined) throw new Error(`no verb ${name}`);
-  return entry;
 }
 
 function unknown(name: string): FoundVerb {

@@ -1,11 +1,12 @@
 import type { Socket } from 'node:net';
 import { HrunError } from '../base/errors.ts';
 import type { TerminalSize } from '../runtime/attachIo.ts';
-import { exitFrame, signalsFrame, terminalFrame } from './frames.ts';
+import { protocolError, type StreamName } from '../runtime/wire/frameBody.ts';
+import { exitFrame, signalsFrame, terminalFrame } from '../runtime/wire/frames.ts';
+import { InputFlow } from '../runtime/wire/inputFlow.ts';
+import { OutputFlow } from '../runtime/wire/outputFlow.ts';
 import { Hands } from './hands.ts';
-import { InputFlow } from './inputFlow.ts';
-import { OutputFlow } from './outputFlow.ts';
-import { type FrontFrame, protocolError, type StreamName } from './wire.ts';
+import type { FrontFrame } from './wire.ts';
 
 /** Most signals that are kept for a command that has not asked for them yet. */
 const maxKeptSignals = 16;

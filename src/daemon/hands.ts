@@ -6,8 +6,8 @@ import { HrunError } from '../base/errors.ts';
 import { printable } from '../base/text.ts';
 import type { InputChannel } from '../runtime/attachIo.ts';
 import type { CallerFiles, CallerReader, CallerWriter, WriteOptions } from '../runtime/callerFiles.ts';
-import { handFrame } from './frames.ts';
-import { protocolError } from './wire.ts';
+import { protocolError } from '../runtime/wire/frameBody.ts';
+import { handFrame } from '../runtime/wire/frames.ts';
 
 const handChunkBytes = 512 * 1024;
 const none = new Uint8Array();
@@ -22,6 +22,12 @@ const Opened = z.object({
 const Packed = z.object({ bytes: z.int().nonnegative() });
 const Unpacked = z.object({ skippedDevices: z.int().nonnegative() });
 const Refusal = z.object({ message: z.string().optional() });
+const Ended = z.object({
+  code: z.int().nullable(),
+  signal: z.int().nullable(),
+  timedOut: z.boolean(),
+  stderr: z.string(),
+});
 const Started = z.object({ pid: z.int().positive() });
 const Stat = z.object({
   size: z.number(),
@@ -146,6 +152,16 @@ export function callerFiles(hands: Hands, stdin: InputChannel, cwd: string): Cal
       const call = { op: 'unpack', subject: request.directory, request, result: Unpacked };
       return (await hands.call(call, signal)).result;
     },
+    async makeDirectory(path, mode, signal) {
+      const call = { op: 'makeDirectory', subject: path, request: { path, mode }, result: Nothing };
+      await hands.call(call, signal);
+    },
+    async runProgram({ stdin: bytes, ...request }, signal) {
+      const call = { op: 'run', subject: request.path, request, bytes, result: Ended };
+      const { result, bytes: stdout } = await hands.call(call, signal);
+      const { code, signal: killedBy, timedOut, stderr } = result;
+      return { code: code ?? undefined, signal: killedBy ?? undefined, timedOut, stderr, stdout };
+    },
     async standIn(request, signal) {
       const call = { op: 'standIn', subject: 'the stand-in', request, result: Started };
       return (await hands.call(call, signal)).result;
@@ -198,10 +214,10 @@ async function openReader(hands: Hands, path: string, signal: AbortSignal): Prom
 async function openWriter(
   hands: Hands,
   path: string,
-  { exclusive, mode }: WriteOptions,
+  { exclusive, append, mode }: WriteOptions,
   signal: AbortSignal,
 ): Promise<CallerWriter> {
-  const flags = ['write', 'create', exclusive ? 'exclusive' : 'truncate'];
+  const flags = append ? ['append', 'create'] : ['write', 'create', exclusive ? 'exclusive' : 'truncate'];
   const { handle } = await open(hands, { path, flags, mode }, signal);
   let closed = false;
   return {

@@ -4,12 +4,13 @@ import type { Log } from '../base/log.ts';
 import type { Session } from '../cli/session.ts';
 import type { AttachRecord } from '../runtime/attachRecord.ts';
 import type { StreamOffsets } from '../runtime/engine.ts';
+import { protocolError } from '../runtime/wire/frameBody.ts';
+import { acceptedFrame, refusedFrame } from '../runtime/wire/frames.ts';
 import { type PeerCredentials, peerCredentials } from '../sys/peerCredentials.ts';
-import { acceptedFrame, refusedFrame } from './frames.ts';
 import { FrontDoor, frontDoorGone } from './frontDoor.ts';
 import { openSession, type Resumption, resumption } from './session.ts';
 import { identifyFrontDoor, readSessionRecord } from './sessionRecords.ts';
-import { type FrontFrame, frontFrameSplitter, parseFrontFrame, protocolError } from './wire.ts';
+import { type FrontFrame, frontFrameSplitter, parseFrontFrame } from './wire.ts';
 
 /** How long a connection may stay without its first frame. */
 const firstFrameMs = 10_000;

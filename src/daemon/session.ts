@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { HrunError } from '../base/errors.ts';
 import type { Session } from '../cli/session.ts';
 import type { AttachRecord } from '../runtime/attachRecord.ts';
-import { tokenFrame } from './frames.ts';
+import { tokenFrame } from '../runtime/wire/frames.ts';
 import type { FrontDoor } from './frontDoor.ts';
 import { callerFiles } from './hands.ts';
 import {

@@ -61,6 +61,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     daemon: {
       version,
       pid: process.pid,
+      uid: process.getuid?.() ?? 0,
       startedAtMs,
       get activeCommands() {
         return server?.activeCommands ?? 0;

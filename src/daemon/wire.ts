@@ -1,6 +1,13 @@
 import { z } from 'zod';
 import { HrunError } from '../base/errors.ts';
 import { FrameSplitter } from '../base/frameSplitter.ts';
+import {
+  BodyReader,
+  maxChunkBytes,
+  protocolError,
+  type StreamName,
+  streamOf,
+} from '../runtime/wire/frameBody.ts';
 
 /**
  * The frames of docs/wire.md: `u32 length · u8 type · body`, little-endian. Everything that comes from a front door
@@ -9,8 +16,6 @@ import { FrameSplitter } from '../base/frameSplitter.ts';
 export const maxFrameBytes = 1024 * 1024 + 64;
 /** HELLO alone may be longer: it holds what execve lets through. */
 const maxHelloBytes = 8 * 1024 * 1024;
-/** Most bytes of a stream in one frame. */
-export const maxChunkBytes = 64 * 1024;
 
 const fromFront = {
   hello: 0x01,
@@ -29,8 +34,6 @@ const fromFront = {
 export function frontFrameSplitter(): FrameSplitter {
   return new FrameSplitter((type) => (type === fromFront.hello ? maxHelloBytes : maxFrameBytes));
 }
-
-export type StreamName = 'stdout' | 'stderr';
 
 const HelloHeaderSchema = z.object({
   version: z.literal(1),
@@ -143,71 +146,4 @@ function parseHello(body: BodyReader): Hello {
     if (equals > 0) environment.set(entry.slice(0, equals), entry.slice(equals + 1));
   }
   return { header: header.data, argv, environment };
-}
-
-function streamOf(number: number): StreamName {
-  if (number === 1) return 'stdout';
-  if (number === 2) return 'stderr';
-  throw protocolError(`an output stream number ${number}`);
-}
-
-class BodyReader {
-  readonly #body: Buffer;
-  #at = 0;
-
-  constructor(body: Buffer) {
-    this.#body = body;
-  }
-
-  bytes(length: number): Buffer {
-    if (this.#at + length > this.#body.length) throw protocolError('a frame that ends too early');
-    this.#at += length;
-    return this.#body.subarray(this.#at - length, this.#at);
-  }
-
-  u8(): number {
-    return this.bytes(1).readUInt8();
-  }
-
-  u16(): number {
-    return this.bytes(2).readUInt16LE();
-  }
-
-  u32(): number {
-    return this.bytes(4).readUInt32LE();
-  }
-
-  u64(): bigint {
-    return this.bytes(8).readBigUInt64LE();
-  }
-
-  /** `u32 length` and UTF-8 JSON; nothing at all is an empty object. */
-  json(): unknown {
-    const text = this.bytes(this.u32()).toString('utf8');
-    if (text === '') return {};
-    try {
-      return JSON.parse(text);
-    } catch {
-      throw protocolError('a frame with broken JSON');
-    }
-  }
-
-  list(): Buffer[] {
-    const count = this.u32();
-    if (count > this.#body.length / 4) throw protocolError('a list longer than its frame');
-    return Array.from({ length: count }, () => this.bytes(this.u32()));
-  }
-
-  rest(): Buffer {
-    return this.bytes(this.#body.length - this.#at);
-  }
-
-  end(): void {
-    if (this.#at !== this.#body.length) throw protocolError('a frame with bytes left over');
-  }
-}
-
-/** The other end does not speak docs/wire.md. */
-export function protocolError(what: string): HrunError {
-  return new HrunError('WIRE_PROTOCOL', `the front door sent ${what}`);
 }

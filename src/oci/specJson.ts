@@ -3,7 +3,7 @@ import { HrunError, messageOf } from '../base/errors.ts';
 import { printable } from '../base/text.ts';
 
 /** A config.json, process.json or resources document may be this long. */
-const maxSpecBytes = 10 * 1024 * 1024;
+export const maxSpecBytes = 10 * 1024 * 1024;
 /** Objects and lists inside each other; a real document has fewer than ten. */
 const maxDepth = 256;
 const maxPathLength = 4096;

@@ -130,7 +130,11 @@ async function relay(
 }
 
 /** What a shell's `| head -1` does to a workload without a VM happens to one within. */
-export function passOnClosedOutput(process: GuestProcess, io: AttachIo, until: AbortSignal): void {
+export function passOnClosedOutput(
+  process: GuestProcess,
+  io: Pick<AttachIo, 'stdout' | 'stderr'>,
+  until: AbortSignal,
+): void {
   for (const stream of ['stdout', 'stderr'] as const) {
     const { closed } = io[stream];
     const end = () => process.endOutput(stream);
@@ -185,7 +189,10 @@ export async function replayEnded(
 }
 
 /** Waits until the caller's descriptors have everything. @throws the reason of `signal` */
-export async function whenWritten(io: AttachIo, signal: AbortSignal): Promise<void> {
+export async function whenWritten(
+  io: Pick<AttachIo, 'stdout' | 'stderr'>,
+  signal: AbortSignal,
+): Promise<void> {
   for (const channel of [io.stdout, io.stderr]) {
     while (channel.written < channel.offset) await channel.writtenBeyond(channel.written, signal);
   }

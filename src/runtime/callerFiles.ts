@@ -21,6 +21,10 @@ export interface CallerFiles {
    * Extracts a tar that the daemon holds below a directory of the caller, following no links. Devices are left out.
    */
   unpack(request: UnpackRequest, signal: AbortSignal): Promise<{ readonly skippedDevices: number }>;
+  /** With its parents; one that exists stays as it is. */
+  makeDirectory(path: string, mode: number, signal: AbortSignal): Promise<void>;
+  /** Runs a program in the caller's namespaces to its end. */
+  runProgram(request: ProgramRequest, signal: AbortSignal): Promise<ProgramEnd>;
   /** Starts a stand-in in the caller's namespaces. */
   standIn(request: StandInRequest, signal: AbortSignal): Promise<{ readonly pid: number }>;
 }
@@ -39,6 +43,8 @@ export interface CallerWriter extends AsyncDisposable {
 export interface WriteOptions {
   /** Fail when it exists, instead of truncating it. */
   readonly exclusive: boolean;
+  /** Add to the end of what is there. */
+  readonly append?: boolean;
   readonly mode: number;
 }
 
@@ -74,15 +80,57 @@ export interface UnpackRequest {
   readonly archive?: boolean;
 }
 
+export interface ProgramRequest {
+  readonly path: string;
+  /** argv, argv[0] included. */
+  readonly args: readonly string[];
+  /** Undefined: the caller's. */
+  readonly env?: readonly string[];
+  readonly cwd?: string;
+  readonly stdin: Uint8Array;
+  /** Killed then; 0: no limit. */
+  readonly timeoutMs: number;
+  /** Its network, IPC and UTS namespaces are those of this process (in the caller's pid namespace). */
+  readonly namespacesOf?: number;
+}
+
+export interface ProgramEnd {
+  readonly code: number | undefined;
+  readonly signal: number | undefined;
+  readonly timedOut: boolean;
+  /** Its first 512 KiB. */
+  readonly stdout: Buffer;
+  /** Its last 4 KiB. */
+  readonly stderr: string;
+}
+
 /** See docs/stand-in.md. */
 export interface StandInRequest {
   readonly controlPath: string;
-  readonly socketPath: string;
+  readonly socketPath?: string;
   readonly shares: readonly {
     readonly name: string;
     readonly path: string;
     readonly readonly: boolean;
     readonly create: boolean;
+    readonly recursive?: boolean;
+    readonly at?: string;
   }[];
-  readonly server: readonly string[];
+  readonly server?: readonly string[];
+  readonly stdio?: 'none' | 'inherit' | 'terminal';
+  readonly consoleSocket?: string;
+  readonly title?: readonly string[];
+  readonly root?: string;
+  readonly mountPoints?: readonly {
+    readonly path: string;
+    readonly directory?: boolean;
+    readonly share?: string;
+  }[];
+  readonly cgroups?: readonly { readonly mount: string; readonly path: string }[];
+  readonly namespaces?: {
+    readonly new?: readonly ('pid' | 'network' | 'ipc' | 'uts')[];
+    readonly join?: readonly string[];
+    readonly of?: number;
+  };
+  readonly servedBy?: number;
 }

@@ -5,7 +5,7 @@ import type { ContainerId } from '../base/ids.ts';
  * The state file of one container: all that the next daemon needs to go on. Written before it is true in memory.
  * Version 1; a file of another version is refused, never guessed at.
  */
-const VmRecordSchema = z.object({
+export const VmRecordSchema = z.object({
   id: z.string().regex(/^[0-9a-f]{32}$/),
   runDir: z.string(),
   pid: z.int().positive(),

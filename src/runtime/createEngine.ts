@@ -1,8 +1,10 @@
 import { access, constants } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../base/config.ts';
 import type { Log } from '../base/log.ts';
 import type { Dist, Paths } from '../base/paths.ts';
+import { Semaphore } from '../base/semaphore.ts';
 import { freeBytesOf } from '../image/diskFull.ts';
 import { Images } from '../image/images.ts';
 import { hostPlatform } from '../image/platform.ts';
@@ -13,6 +15,11 @@ import { ContainerStore } from './containerStore.ts';
 import type { Engine } from './engine.ts';
 import { containerImages, imageEngine } from './imageEngine.ts';
 import { LiveContainers } from './liveContainers.ts';
+import { LiveOciContainers } from './oci/liveOci.ts';
+import type { OciDeps } from './oci/ociDeps.ts';
+import { OciStore } from './oci/ociStore.ts';
+import { ociEngine } from './oci/ociVerbs.ts';
+import { ociRunDirs, recoverOci } from './oci/recoverOci.ts';
 import { recoverContainers } from './recoverContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { systemEngine } from './systemEngine.ts';
@@ -84,8 +91,16 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     live: new LiveContainers(),
     images: containerImages({ ...imageDeps, unpacker: unpackerInVm(host) }),
   };
-  await recoverContainers(deps, options.awaited, signal);
+  const oci: OciDeps = {
+    ...host,
+    store: await OciStore.open(join(paths.run, 'oci')),
+    live: new LiveOciContainers(),
+    boots: new Semaphore(availableParallelism()),
+  };
+  await recoverContainers(deps, options.awaited, ociRunDirs(oci.store.list()), signal);
+  await recoverOci(oci, signal);
   return {
+    oci: ociEngine(oci),
     containers: containerEngine(deps),
     images: imageEngine(imageDeps),
     system: systemEngine(deps, { images, qemuPath, probe }),

@@ -3,6 +3,7 @@ import type { Timing } from '../base/phases.ts';
 import type { AttachIo } from './attachIo.ts';
 import type { AttachRecord } from './attachRecord.ts';
 import type { CallerFiles } from './callerFiles.ts';
+import type { OciEngine } from './oci/ociEngine.ts';
 import type { CreateRequest, ExecRequest, Platform, RunRequest } from './runRequest.ts';
 import type {
   ContainerDetails,
@@ -26,6 +27,7 @@ export interface Engine {
   readonly containers: ContainerEngine;
   readonly images: ImageEngine;
   readonly system: SystemEngine;
+  readonly oci: OciEngine;
 }
 
 export interface ContainerEngine {

@@ -81,7 +81,7 @@ export interface ExecAttachment {
 
 /** Joins a command to a process until it exits or the user detaches. */
 export async function attachToExec(
-  live: LiveContainer,
+  live: Pick<LiveContainer, 'guest' | 'id'>,
   process: GuestProcess,
   plan: ExecAttachment,
   io: AttachIo,
@@ -139,7 +139,7 @@ async function acknowledgeWritten(
 }
 
 /** Keeps a process that nobody listens to from blocking on its output. */
-async function discard(live: LiveContainer, process: GuestProcess): Promise<void> {
+async function discard(live: Pick<LiveContainer, 'guest' | 'id'>, process: GuestProcess): Promise<void> {
   const signal = new AbortController().signal;
   const taken = { ...beginning };
   const sink = async (stream: OutputStream, offset: bigint, data: Uint8Array) => {
@@ -153,7 +153,10 @@ async function discard(live: LiveContainer, process: GuestProcess): Promise<void
   );
 }
 
-async function release(live: LiveContainer, { containerId, processId }: GuestProcess): Promise<void> {
+async function release(
+  live: Pick<LiveContainer, 'guest'>,
+  { containerId, processId }: GuestProcess,
+): Promise<void> {
   const signal = AbortSignal.timeout(live.guest.limits.agentTimeoutMs);
   try {
     const { client } = await live.guest.agent(signal);

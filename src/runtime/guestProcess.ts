@@ -36,6 +36,7 @@ export class GuestProcess {
   #safe: OutputPosition = { stdout: 0n, stderr: 0n };
   #told: OutputPosition = { stdout: 0n, stderr: 0n };
   #input = { accepted: 0n, closed: false };
+  #size: TerminalSize | undefined;
   readonly #unwanted = new Set<OutputStream>();
   #inputListeners = new Set<() => void>();
 
@@ -86,8 +87,10 @@ export class GuestProcess {
     this.#sendOutputEnd();
   }
 
-  resize({ rows, columns }: TerminalSize): void {
-    this.#send({ case: 'resize', value: { rows, columns } });
+  /** Told again after a lost connection. */
+  resize(size: TerminalSize): void {
+    this.#size = size;
+    this.#sendSize();
   }
 
   /**
@@ -133,6 +136,7 @@ export class GuestProcess {
     this.#lost = new AbortController();
     this.#attachment = attachment;
     this.#sendOutputEnd();
+    this.#sendSize();
     try {
       for await (const output of attachment.outputs) {
         switch (output.case) {
@@ -230,8 +234,15 @@ export class GuestProcess {
     if (stdout || stderr) this.#send({ case: 'outputEnd', value: { stdout, stderr } });
   }
 
+  #sendSize(): void {
+    if (this.#size !== undefined) {
+      const { rows, columns } = this.#size;
+      this.#send({ case: 'resize', value: { rows, columns } });
+    }
+  }
+
   #send(input: Parameters<Attachment['send']>[0]): void {
-    // lost with the attachment: the next one begins from what is safe, and terminals are sized again by the user
+    // lost with the attachment: the next one begins from what is safe, and is told the rest again
     this.#attachment?.send(input).catch(() => {});
   }
 }

@@ -15,14 +15,20 @@ const sigkill = 9;
  * Takes over what an earlier daemon left: running containers are watched again, starts that it did not finish are
  * undone, microVMs that belong to nobody are killed and their files removed.
  * @param awaited containers that a command of the earlier daemon was attached to
+ * @param foreignRunDirs directories among those of microVMs that belong to containers of managers
  */
 export async function recoverContainers(
   deps: RuntimeDeps,
   awaited: ReadonlySet<string>,
+  foreignRunDirs: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<void> {
   const running = deps.store.list().filter(({ state }) => state.status === 'running');
-  await killStrayVms(deps, new Set(running.map(({ state }) => state.vmRunDir)), signal);
+  const kept = new Set<string | undefined>([
+    ...foreignRunDirs,
+    ...running.map(({ state }) => state.vmRunDir),
+  ]);
+  await killStrayVms(deps, kept, signal);
   for (const { id, state, name } of deps.store.list()) {
     const unfinished = state.status === 'starting' || state.onFailedStart === 'remove';
     if (!unfinished) {

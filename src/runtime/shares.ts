@@ -27,11 +27,6 @@ export async function openShares(
   signal: AbortSignal,
 ): Promise<OpenShares | undefined> {
   if (binds.length === 0) return undefined;
-  if (serverPath === undefined) {
-    throw new HrunError('INTERNAL', 'bind mounts need virtiofsd, which is not installed', {
-      hint: 'install qemu-system-common (Debian 12) or virtiofsd',
-    });
-  }
   const { controlPath, socketPath } = sharePaths(runDir);
   const { pid } = await files.standIn(
     {
@@ -78,7 +73,17 @@ function sharePaths(runDir: string): { controlPath: string; socketPath: string }
   return { controlPath: join(runDir, 'stand-in.sock'), socketPath: join(runDir, 'share.sock') };
 }
 
-function shareServerArguments(serverPath: string): string[] {
+/** @throws HrunError INTERNAL when there is no share server */
+export function shareServerArguments(serverPath: string | undefined): string[] {
+  if (serverPath === undefined) {
+    throw new HrunError(
+      'INTERNAL',
+      'directories of this machine are shared by virtiofsd, which is not installed',
+      {
+        hint: 'install qemu-system-common (Debian 12) or virtiofsd',
+      },
+    );
+  }
   // Rust's virtiofsd has other flags than the one of QEMU 7.2.
   return serverPath.includes('/libexec/')
     ? [serverPath, '--fd={fd}', '--shared-dir={tree}', '--cache=auto', '--xattr']

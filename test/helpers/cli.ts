@@ -8,6 +8,7 @@ import type { Session } from '../../src/cli/session.ts';
 import type { AttachIo, InputPiece, OutputChannel } from '../../src/runtime/attachIo.ts';
 import type { CallerFiles } from '../../src/runtime/callerFiles.ts';
 import type { ContainerEngine, Engine, ImageEngine, SystemEngine } from '../../src/runtime/engine.ts';
+import type { OciEngine } from '../../src/runtime/oci/ociEngine.ts';
 
 export const nowMs = Date.parse('2026-01-31T12:00:00Z');
 export const aId = 'a'.repeat(64) as ContainerId;
@@ -18,6 +19,7 @@ export interface FakeEngine {
   readonly containers?: Partial<ContainerEngine>;
   readonly images?: Partial<ImageEngine>;
   readonly system?: Partial<SystemEngine>;
+  readonly oci?: Partial<OciEngine>;
 }
 
 export interface FakeCaller {
@@ -70,6 +72,7 @@ export async function runCli(
     daemon: {
       version: '1.2.3',
       pid: 77,
+      uid: 0,
       startedAtMs: nowMs - 60_000,
       activeCommands: 1,
       stop: () => caller.stopped?.(),
@@ -91,6 +94,7 @@ function engineOf(fake: FakeEngine): Engine {
     containers: strict<ContainerEngine>(fake.containers),
     images: strict<ImageEngine>(fake.images),
     system: strict<SystemEngine>(fake.system),
+    oci: strict<OciEngine>({ has: () => false, ...fake.oci }),
   };
 }
 
@@ -175,6 +179,8 @@ function filesOf(present: Readonly<Record<string, string>>, written: Map<string,
       written.delete(path);
     },
     async *readStdin() {},
+    makeDirectory: unexpected,
+    runProgram: unexpected,
     pack: unexpected,
     unpack: unexpected,
     standIn: unexpected,

@@ -352,8 +352,8 @@ describe('the command line', () => {
       [['nope'], "hrun: unknown command: nope\nSee 'hrun --help'.\n"],
       [['imgaes'], "hrun: unknown command: imgaes\nDid you mean 'images'?\nSee 'hrun --help'.\n"],
       [
-        ['ps', 'x'],
-        'hrun: "hrun ps" accepts no arguments\nUsage:  hrun ps [OPTIONS]\nSee \'hrun ps --help\'.\n',
+        ['info', 'x'],
+        'hrun: "hrun info" accepts no arguments\nUsage:  hrun info [OPTIONS]\nSee \'hrun info --help\'.\n',
       ],
     ];
     for (const [argv, message] of cases) {

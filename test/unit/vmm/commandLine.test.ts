@@ -50,7 +50,6 @@ describe('the command line of QEMU', () => {
     const transports = drivers(full).filter((driver) => driver !== 'virtserialport');
     expect(transports).to.deep.equal([
       'virtio-serial-device',
-      'virtio-net-device',
       'virtio-blk-device',
       'virtio-blk-device',
       'virtio-scsi-device',
@@ -58,7 +57,8 @@ describe('the command line of QEMU', () => {
       'virtio-rng-device',
       'virtio-balloon-device',
     ]);
-    expect(transports.length).to.be.at.most(8);
+    // the eighth is the network's
+    expect(transports.length).to.be.lessThan(8);
     const bare = drivers(build());
     expect(drivers(full).filter((driver) => bare.includes(driver))).to.deep.equal(bare);
   });

@@ -14,8 +14,6 @@ function fakeVm(consoleText: string): { vm: MicroVm; end: (end: VmEnd) => void }
     dial: () => Promise.reject(new Error('unused')),
     plugDisk: nothing,
     unplugDisk: nothing,
-    plugNic: nothing,
-    unplugNic: nothing,
     consoleTail: () => Promise.resolve(consoleText),
     ended: ended.promise,
     kill: nothing,

@@ -1,0 +1,337 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
+import { withCancel } from '../../base/abort.ts';
+import { HrunError, messageOf } from '../../base/errors.ts';
+import { newContainerId, newVmId, parseContainerId, parseVmId, type VmId } from '../../base/ids.ts';
+import { PhaseClock } from '../../base/phases.ts';
+import { type GuestVm, openGuestVm } from '../../pool/guestVm.ts';
+import type { Accelerator, VmRequest } from '../../vmm/microVm.ts';
+import { shareTag } from '../guestDevices.ts';
+import { GuestProcess } from '../guestProcess.ts';
+import { initProcessId } from '../launchContainer.ts';
+import { shareServerArguments } from '../shares.ts';
+import { type Bundle, readBundle } from './bundle.ts';
+import { planShares, type SharePlan } from './bundlePlan.ts';
+import { guestContainer } from './guestContainer.ts';
+import { runHooks } from './hooks.ts';
+import { cgroupMounts, cgroupPath, cgroupsOfProcess, joinCgroups, removeCgroups } from './hostCgroups.ts';
+import { applyHostLimits, type VmSize, vmSizeFor } from './hostLimits.ts';
+import type { LiveOci, Sandbox } from './liveOci.ts';
+import { type NamespacePlan, placeNamespaces } from './namespacePlan.ts';
+import type { OciDeps } from './ociDeps.ts';
+import type { OciCaller, OciCreateRequest } from './ociEngine.ts';
+import type { HostCgroup, OciRecord } from './ociRecord.ts';
+import { writePidFile } from './pidFile.ts';
+import { specState } from './runcState.ts';
+import { StandInLink } from './standInLink.ts';
+import { superviseOci } from './superviseOci.ts';
+
+const undoLimitMs = 10_000;
+/** /proc/self/mountinfo of a host with very many mounts. */
+const maxMountinfoBytes = 4 * 1024 * 1024;
+
+/**
+ * Makes a container of a bundle: stand-in, microVM, and in it the process, prepared up to its execve. Whatever fails, and
+ * whoever goes away, leaves nothing behind.
+ * @throws HrunError with runc's text where it has one
+ */
+export async function createOci(
+  request: OciCreateRequest,
+  caller: OciCaller,
+  deps: OciDeps,
+  signal: AbortSignal,
+): Promise<LiveOci> {
+  const { store } = deps;
+  using _name = store.reserve(request.name.scope, request.name.id);
+  const bundle = await readBundle(request.bundle, caller.files, signal);
+  checkConsole(request, bundle);
+  const namespaces = await placeNamespaces(bundle.plan, caller.files, deps, signal);
+  await using undo = new AsyncDisposableStack();
+  const record = await recordOf(request, caller, bundle, namespaces, deps, signal);
+  await store.add(record, bundle.configJson);
+  undo.defer(() => store.remove(record.id));
+  await mkdir(record.runDir, { mode: 0o700 });
+  undo.defer(() => rm(record.runDir, { recursive: true, force: true }));
+
+  const plan = planShares(bundle.spec, bundle.rootfs, bundle.directory, namePrefix(record));
+  const standIn = undo.use(
+    await openStandIn(request, bundle, plan, namespaces, record, caller, deps, signal),
+  );
+  const { link, pid, cgroups } = standIn;
+  const { hooks, linux } = bundle.spec;
+  await store.update(record.id, {
+    cgroups: [...cgroups],
+    standIn: {
+      pid,
+      hostPid: link.process.pid,
+      startTicks: link.process.startTicks,
+      controlPath: controlPath(record),
+    },
+  });
+  if (linux?.resources !== undefined) {
+    await applyHostLimits(linux.resources, cgroups, record.vmMemoryMiB, record.accelerator ?? 'kvm');
+  }
+
+  const sandbox = await withCancel(signal, async (until, cancel) => {
+    const opening = openSandbox(record, namespaces, cgroups, deps, until);
+    opening.catch(() => {});
+    undo.defer(async () => {
+      const opened = await opening.catch(() => undefined);
+      if (opened?.owner === record.id) await opened.guest[Symbol.asyncDispose]();
+    });
+    try {
+      const state = specState(record, 'creating', pid);
+      const run = { state, bundle: bundle.directory };
+      await runHooks({ ...run, name: 'prestart', hooks: hooks?.prestart ?? [] }, caller.files, until);
+      await runHooks(
+        { ...run, name: 'createRuntime', hooks: hooks?.createRuntime ?? [] },
+        caller.files,
+        until,
+      );
+      await runHooks(
+        { ...run, name: 'createContainer', hooks: hooks?.createContainer ?? [], namespacesOf: pid },
+        caller.files,
+        until,
+      );
+    } catch (error) {
+      cancel(error);
+      throw error;
+    }
+    return await opening;
+  });
+  const { client } = await sandbox.guest.agent(signal);
+  const size = request.stdio.kind === 'attached' ? request.stdio.io.terminalSize : link.terminalSize;
+  try {
+    await client.createContainer(guestContainer(record, bundle, plan, namespaces, size), signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw startFailure(error);
+  }
+  undo.defer(async () => {
+    // The microVM of another container goes on.
+    if (sandbox.owner !== record.id)
+      await client.deleteContainer(record.id, AbortSignal.timeout(undoLimitMs));
+  });
+  if (request.pidFile !== undefined) await writePidFile(request.pidFile, pid, caller.files, signal);
+  const created = await store.update(record.id, {
+    status: 'created',
+    ...(sandbox.owner === record.id && { vm: sandbox.guest.vm.record }),
+  });
+  const init = new GuestProcess(sandbox.guest, record.id, initProcessId);
+  undo.move();
+  return superviseOci(created, sandbox, link, init, deps);
+}
+
+function checkConsole({ stdio, foreground }: OciCreateRequest, { spec }: Bundle): void {
+  const { terminal } = spec.process;
+  const socket = stdio.kind === 'standIn' ? stdio.consoleSocket : undefined;
+  if (terminal && !foreground && socket === undefined && stdio.kind === 'standIn') {
+    throw new HrunError(
+      'INVALID_ARGUMENT',
+      'cannot allocate tty if runc will detach without setting console socket',
+    );
+  }
+  if (socket !== undefined && (!terminal || foreground)) {
+    throw new HrunError(
+      'INVALID_ARGUMENT',
+      'cannot use console socket if runc will not detach or allocate tty',
+    );
+  }
+}
+
+async function recordOf(
+  { name }: OciCreateRequest,
+  { uid }: OciCaller,
+  { spec, directory, rootfs }: Bundle,
+  { sandbox }: NamespacePlan,
+  deps: OciDeps,
+  signal: AbortSignal,
+): Promise<OciRecord> {
+  const id = newContainerId();
+  const { config, paths, store } = deps;
+  const owner = sandbox === undefined ? undefined : store.get(parseContainerId(sandbox.sandbox));
+  const size: VmSize =
+    owner === undefined
+      ? vmSizeFor(spec.linux?.resources, config, availableParallelism())
+      : { memoryMiB: owner.vmMemoryMiB, vcpus: owner.vcpus };
+  const runDir = join(paths.vms, newVmId());
+  return {
+    version: 1,
+    id,
+    name: name.id,
+    scope: name.scope,
+    bundle: directory,
+    rootfs,
+    ociVersion: spec.ociVersion,
+    annotations: spec.annotations,
+    createdAt: new Date().toISOString(),
+    ownerUid: uid,
+    status: 'creating',
+    paused: false,
+    exitCode: 0,
+    oomKilled: false,
+    error: '',
+    sandbox: owner?.id ?? id,
+    runDir,
+    vmRunDir: owner?.vmRunDir ?? runDir,
+    accelerator: owner?.accelerator ?? (await deps.accelerator(config.accelerator, signal)),
+    launch: owner?.launch ?? 'cold',
+    vmMemoryMiB: size.memoryMiB,
+    vcpus: size.vcpus,
+    cgroups: [],
+    execs: [],
+  };
+}
+
+interface OpenStandIn extends AsyncDisposable {
+  readonly link: StandInLink;
+  readonly pid: number;
+  readonly cgroups: readonly HostCgroup[];
+}
+
+/** Starts the process that the manager will know, in its namespaces and cgroup, with its stdio. */
+async function openStandIn(
+  { stdio }: OciCreateRequest,
+  { spec }: Bundle,
+  plan: SharePlan,
+  namespaces: NamespacePlan,
+  record: OciRecord,
+  { files }: OciCaller,
+  deps: OciDeps,
+  signal: AbortSignal,
+): Promise<OpenStandIn> {
+  await using undo = new AsyncDisposableStack();
+  const { sandbox } = namespaces;
+  const server = sandbox === undefined ? shareServerArguments(await deps.shareServer()) : undefined;
+  const mountinfo = await files.readFile('/proc/self/mountinfo', maxMountinfoBytes, signal);
+  const within = cgroupPath(spec.linux?.cgroupsPath ?? '', record.name);
+  const socketPath = sharePath(record);
+  // Also when the answer never comes: a stand-in that nobody knows would wait for its daemon.
+  undo.defer(() => endStandIn(controlPath(record)));
+  const { pid } = await files.standIn(
+    {
+      controlPath: controlPath(record),
+      ...(server && { server, socketPath }),
+      ...(sandbox?.standIn && { servedBy: serverOf(sandbox, deps) }),
+      shares: plan.shares,
+      root: plan.root,
+      mountPoints: plan.mountPoints,
+      title: spec.process.args,
+      namespaces: namespaces.standIn,
+      cgroups: cgroupMounts(mountinfo.toString('utf8')).map(({ directory }) => ({
+        mount: directory,
+        path: within,
+      })),
+      ...(stdio.kind === 'attached'
+        ? { stdio: 'none' as const }
+        : stdio.consoleSocket === undefined
+          ? { stdio: 'inherit' as const }
+          : { stdio: 'terminal' as const, consoleSocket: stdio.consoleSocket }),
+    },
+    signal,
+  );
+  undo.move();
+  await using undoDialled = new AsyncDisposableStack();
+  undoDialled.defer(() => endStandIn(controlPath(record)));
+  const link = await StandInLink.dial(controlPath(record), signal);
+  undoDialled.move();
+  const cgroups = await cgroupsOfProcess(link.process.pid, within);
+  return {
+    link,
+    pid,
+    cgroups,
+    async [Symbol.asyncDispose]() {
+      const limit = AbortSignal.timeout(undoLimitMs);
+      await link.exit(1, limit).catch(() => link.kill());
+      await removeCgroups(cgroups, limit).catch(() => {});
+    },
+  };
+}
+
+async function endStandIn(path: string): Promise<void> {
+  const limit = AbortSignal.timeout(undoLimitMs);
+  const link = await StandInLink.dial(path, limit).catch(() => undefined);
+  await link?.exit(1, limit).catch(() => link.kill());
+}
+
+/** The pid, in the caller's namespace, of the stand-in whose share server the microVM uses. */
+function serverOf(member: OciRecord, { store }: OciDeps): number {
+  const owner = store.get(parseContainerId(member.sandbox));
+  if (owner?.standIn === undefined) {
+    throw new HrunError('VM_DIED', `the microVM that container ${member.name} lives in is ending`);
+  }
+  return owner.standIn.pid;
+}
+
+async function openSandbox(
+  record: OciRecord,
+  { sandbox }: NamespacePlan,
+  cgroups: readonly HostCgroup[],
+  deps: OciDeps,
+  signal: AbortSignal,
+): Promise<Sandbox> {
+  if (sandbox !== undefined) {
+    const live = deps.live.get(sandbox.id);
+    if (live === undefined) throw new HrunError('VM_DIED', `container ${sandbox.name} is ending`);
+    return live.sandbox;
+  }
+  // More at once than there are processors only makes every one of them late.
+  using _turn = await deps.boots.enter(signal);
+  const guest = await bootGuest(record, record.accelerator ?? 'tcg', cgroups, deps, signal);
+  return { owner: record.id, guest, members: new Set() };
+}
+
+async function bootGuest(
+  record: OciRecord,
+  accelerator: Accelerator,
+  cgroups: readonly HostCgroup[],
+  deps: OciDeps,
+  signal: AbortSignal,
+): Promise<GuestVm> {
+  const request: VmRequest = {
+    id: vmIdOf(record),
+    runDir: record.vmRunDir,
+    shape: {
+      kernelPath: deps.defaults.kernelPath,
+      initramfsPath: deps.defaults.initramfsPath,
+      accelerator,
+      vcpus: record.vcpus,
+      memoryMiB: record.vmMemoryMiB,
+      transport: 'serial',
+      kernelParameters: [],
+    },
+    share: { tag: shareTag, socketPath: sharePath(record) },
+    onStarted: (pid) => joinCgroups(pid, cgroups),
+  };
+  const phases = new PhaseClock(deps.now);
+  return await openGuestVm(request, 'hrun', await deps.vmm(signal), deps.config, phases, signal);
+}
+
+/** What runc says before what its init said. */
+function startFailure(error: unknown): HrunError {
+  const known = error instanceof HrunError ? error : undefined;
+  return new HrunError(
+    known?.code ?? 'AGENT_REFUSED',
+    `runc create failed: unable to start container process: ${messageOf(error)}`,
+    { cause: error, ...(known?.hint !== undefined && { hint: known.hint }) },
+  );
+}
+
+/** The directory of a microVM is called by its id. */
+function vmIdOf({ vmRunDir }: OciRecord): VmId {
+  return parseVmId(basename(vmRunDir));
+}
+
+/** Shares of several containers lie side by side in one tree. */
+function namePrefix({ id, sandbox }: OciRecord): string {
+  return id === sandbox ? '' : `${id.slice(0, 12)}-`;
+}
+
+function controlPath({ runDir }: OciRecord): string {
+  return join(runDir, 'stand-in.sock');
+}
+
+function sharePath({ runDir }: OciRecord): string {
+  return join(runDir, 'share.sock');
+}

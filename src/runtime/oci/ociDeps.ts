@@ -1,0 +1,16 @@
+import type { Semaphore } from '../../base/semaphore.ts';
+import type { RuntimeDeps } from '../runtimeDeps.ts';
+import type { LiveOciContainers } from './liveOci.ts';
+import type { OciStore } from './ociStore.ts';
+
+/** What the OCI verbs stand on. */
+export interface OciDeps
+  extends Pick<
+    RuntimeDeps,
+    'config' | 'paths' | 'log' | 'defaults' | 'now' | 'vmm' | 'accelerator' | 'shareServer'
+  > {
+  readonly store: OciStore;
+  readonly live: LiveOciContainers;
+  /** MicroVMs that boot at a time. */
+  readonly boots: Semaphore;
+}

@@ -1,0 +1,155 @@
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../../base/atomicFile.ts';
+import { Change } from '../../base/change.ts';
+import { errnoOf, HrunError } from '../../base/errors.ts';
+import { type ContainerId, parseContainerId } from '../../base/ids.ts';
+import { KeyedMutex } from '../../base/mutex.ts';
+import { mayBecome, type OciRecord, OciRecordSchema } from './ociRecord.ts';
+import { alreadyExists, doesNotExist } from './runcErrors.ts';
+
+/** A change of state is short and is never given up. */
+const never = new AbortController().signal;
+
+/**
+ * All containers of managers. What is on disk is what is true: a record is written before memory says so. They do not
+ * survive a reboot, as with runc, so they lie in the run directory: `oci/<id>/{state,config}.json`.
+ */
+export class OciStore {
+  readonly #directory: string;
+  readonly #records = new Map<ContainerId, OciRecord>();
+  readonly #reserved = new Set<string>();
+  readonly #turns = new KeyedMutex<ContainerId>();
+  readonly #change = new Change();
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /**
+   * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted.
+   * @throws HrunError INTERNAL naming the file, when a record cannot be read: it is never dropped in silence
+   */
+  static async open(directory: string): Promise<OciStore> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const store = new OciStore(directory);
+    for (const entry of await readdir(directory)) {
+      const path = join(directory, entry);
+      const record = entry.endsWith('.removing')
+        ? undefined
+        : await readRecord(path, parseContainerId(entry));
+      if (record === undefined) await rm(path, { recursive: true, force: true });
+      else store.#records.set(record.id, record);
+    }
+    return store;
+  }
+
+  list(): OciRecord[] {
+    return [...this.#records.values()];
+  }
+
+  get(id: ContainerId): OciRecord | undefined {
+    return this.#records.get(id);
+  }
+
+  /** @throws HrunError NOT_FOUND with runc's text */
+  find(scope: string, name: string): OciRecord {
+    const record = this.lookUp(scope, name);
+    if (record === undefined) throw doesNotExist();
+    return record;
+  }
+
+  lookUp(scope: string, name: string): OciRecord | undefined {
+    return this.list().find((record) => record.scope === scope && record.name === name);
+  }
+
+  /**
+   * Keeps a name for a container that is being made, until disposed.
+   * @throws HrunError ALREADY_EXISTS with runc's text
+   */
+  reserve(scope: string, name: string): Disposable {
+    const key = `${scope}\0${name}`;
+    if (this.#reserved.has(key) || this.lookUp(scope, name) !== undefined) throw alreadyExists();
+    this.#reserved.add(key);
+    return { [Symbol.dispose]: () => void this.#reserved.delete(key) };
+  }
+
+  async add(record: OciRecord, configJson: Uint8Array): Promise<void> {
+    const directory = this.#directoryOf(record.id);
+    await mkdir(directory, { mode: 0o700 });
+    try {
+      await writeFileAtomically(join(directory, 'config.json'), configJson);
+      await this.#write(record);
+    } catch (cause) {
+      await rm(directory, { recursive: true, force: true });
+      throw cause;
+    }
+  }
+
+  /** config.json as it was at `create`. */
+  async config(id: ContainerId): Promise<Buffer> {
+    return await readFile(join(this.#directoryOf(id), 'config.json'));
+  }
+
+  /**
+   * Changes a record, on disk first; `change` sees the newest.
+   * @throws HrunError WRONG_STATE when the status may not become the new one, NOT_FOUND when it is gone
+   */
+  async update(
+    id: ContainerId,
+    change: Partial<OciRecord> | ((record: OciRecord) => Partial<OciRecord>),
+  ): Promise<OciRecord> {
+    using _turn = await this.#turns.lock(id, never);
+    const old = this.#records.get(id);
+    if (old === undefined) throw doesNotExist();
+    const changed = { ...old, ...(typeof change === 'function' ? change(old) : change) };
+    if (changed.status !== old.status && !mayBecome(old.status, changed.status)) {
+      throw new HrunError(
+        'WRONG_STATE',
+        `container ${old.name} is ${old.status}, it cannot become ${changed.status}`,
+      );
+    }
+    return await this.#write(changed);
+  }
+
+  /** Forgets a container; an interrupted removal is finished by the next `open`. */
+  async remove(id: ContainerId): Promise<void> {
+    using _turn = await this.#turns.lock(id, never);
+    if (!this.#records.delete(id)) return;
+    const doomed = `${this.#directoryOf(id)}.removing`;
+    await rename(this.#directoryOf(id), doomed);
+    await rm(doomed, { recursive: true, force: true });
+    this.#change.notify();
+  }
+
+  /** Settles when any container is changed or removed. @throws the reason of `signal` */
+  nextChange(signal: AbortSignal): Promise<void> {
+    return this.#change.next(signal);
+  }
+
+  #directoryOf(id: ContainerId): string {
+    return join(this.#directory, id);
+  }
+
+  async #write(record: OciRecord): Promise<OciRecord> {
+    await writeFileAtomically(join(this.#directoryOf(record.id), 'state.json'), JSON.stringify(record));
+    this.#records.set(record.id, record);
+    this.#change.notify();
+    return record;
+  }
+}
+
+async function readRecord(directory: string, id: ContainerId): Promise<OciRecord | undefined> {
+  const path = join(directory, 'state.json');
+  try {
+    const record = OciRecordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
+    return { ...record, id };
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') return undefined;
+    throw new HrunError('INTERNAL', `the state file ${path} cannot be read`, {
+      cause,
+      hint: 'move its directory away to go on without that container',
+    });
+  }
+}

@@ -1,0 +1,157 @@
+import { rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortable } from '../../base/abort.ts';
+import { HrunError, messageOf } from '../../base/errors.ts';
+import type { ContainerId } from '../../base/ids.ts';
+import type { GuestProcess } from '../guestProcess.ts';
+import { initProcessId } from '../launchContainer.ts';
+import type { LiveOci, Sandbox } from './liveOci.ts';
+import type { OciDeps } from './ociDeps.ts';
+import type { OciRecord } from './ociRecord.ts';
+import { echoOom } from './oomEcho.ts';
+import { relayToStandIn } from './relay.ts';
+import type { StandInLink } from './standInLink.ts';
+
+/** Of a microVM, or a stand-in, that ended without telling an exit: as if killed by SIGKILL. */
+const diedExitCode = 137;
+/** For each step of an end that another process has to do. */
+const stepLimitMs = 10_000;
+const never = new AbortController().signal;
+
+interface End {
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+  readonly error: string;
+}
+
+/**
+ * Watches over a created container until it has stopped and everybody knows: its output is relayed from now on, signals
+ * for its stand-in go to its process, and its end is carried out in the one order that managers can live with.
+ */
+export function superviseOci(
+  record: OciRecord,
+  sandbox: Sandbox,
+  link: StandInLink,
+  init: GuestProcess,
+  deps: OciDeps,
+): LiveOci {
+  const tornDown = new AbortController();
+  let told: End | undefined;
+  const execs: LiveOci['execs'] = new Map();
+  const signals = link.onSignal((signalNumber) => void passSignal(record.id, sandbox, signalNumber));
+  const awaitEnd = async (): Promise<End> => {
+    try {
+      const exit = await relayToStandIn(init, link, tornDown.signal);
+      return { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
+    } catch (error) {
+      if (told !== undefined) return told;
+      deps.log.warn(
+        { container: record.name, err: error },
+        'a container ended without an exit of its process',
+      );
+      return { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
+    }
+  };
+  const ended = awaitEnd().then(async (end) => {
+    signals[Symbol.dispose]();
+    await carryOutEnd(live, end, deps);
+    return end.exitCode;
+  });
+  const finished = ended.then(async (code) => {
+    await Promise.all([...execs.values()].map(({ ended: execEnded }) => execEnded));
+    // Whoever does not read what was said last is waited for, as a pipe would.
+    await link.exit(code, never);
+    await waitUntilLeft(link);
+    await rm(record.runDir, { recursive: true, force: true });
+    deps.live.delete(record.id);
+  });
+  finished.catch((error: unknown) =>
+    deps.log.error({ container: record.name, err: error }, 'could not finish'),
+  );
+  const live: LiveOci = {
+    id: record.id,
+    sandbox,
+    link,
+    init,
+    execs,
+    ended,
+    finished,
+    tearDown(code, why) {
+      told ??= { exitCode: code, oomKilled: false, error: why };
+      tornDown.abort(new HrunError('CANCELLED', why));
+    },
+  };
+  sandbox.members.add(record.id);
+  deps.live.add(live);
+  return live;
+}
+
+/**
+ * Guest synced → share server and binds gone → microVM killed → end on disk; the stand-in exits after that. Otherwise the
+ * manager's umount is busy, or its next overlay "in use".
+ */
+async function carryOutEnd(live: LiveOci, end: End, deps: OciDeps): Promise<void> {
+  const { id, sandbox, link } = live;
+  const owns = sandbox.owner === id;
+  const attempt = async (what: string, step: (limit: AbortSignal) => Promise<unknown>) => {
+    await step(AbortSignal.timeout(stepLimitMs)).catch((error: unknown) =>
+      deps.log.warn({ container: id, err: error }, `could not ${what}`),
+    );
+  };
+  if (!owns || end.error === '') {
+    await attempt('unmount in the guest', async (limit) => {
+      const { client } = await sandbox.guest.agent(limit);
+      await client.deleteContainer(id, limit);
+    });
+  }
+  if (owns) {
+    for (const member of sandbox.members) {
+      if (member !== id)
+        deps.live.get(member)?.tearDown(diedExitCode, 'the microVM ended with its first container');
+    }
+    await Promise.all([...sandbox.members].filter((m) => m !== id).map((m) => deps.live.get(m)?.ended));
+  }
+  await attempt('close the shares', (limit) => link.closeShares(limit));
+  if (owns) await attempt('kill the microVM', () => sandbox.guest[Symbol.asyncDispose]());
+  sandbox.members.delete(id);
+  const record = deps.store.get(id);
+  if (end.oomKilled && record !== undefined) {
+    await attempt('tell the manager of an OOM', (limit) => echoOom(link, record.cgroups, limit));
+  }
+  await writeDownEnd(id, end, deps);
+}
+
+async function writeDownEnd(id: ContainerId, end: End, deps: OciDeps): Promise<void> {
+  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 10_000)) {
+    try {
+      await deps.store.update(id, { status: 'stopped', paused: false, execs: [], ...end });
+      return;
+    } catch (error) {
+      if (deps.store.get(id) === undefined) return;
+      // An end that is not on disk is not told: a full disk is waited for.
+      deps.log.error({ container: id, err: error }, 'cannot write down how a container ended');
+      await sleep(pauseMs);
+    }
+  }
+}
+
+async function passSignal(id: ContainerId, { guest }: Sandbox, signalNumber: number): Promise<void> {
+  try {
+    const limit = AbortSignal.timeout(stepLimitMs);
+    const { client } = await guest.agent(limit);
+    await client.signal(
+      { containerId: id, processId: initProcessId, signal: signalNumber, all: false },
+      limit,
+    );
+  } catch {
+    // It may just have ended; its exit is told anyway.
+  }
+}
+
+/** Its process holds the cgroup and, until it is gone, the manager's child. */
+async function waitUntilLeft(link: StandInLink): Promise<void> {
+  const left = Promise.withResolvers<void>();
+  if (link.gone.aborted) return;
+  link.gone.addEventListener('abort', () => left.resolve(), { once: true });
+  await abortable(left.promise, AbortSignal.timeout(stepLimitMs)).catch(() => {});
+}
