@@ -14,6 +14,7 @@ type Unary<Request, Response> = (request: Request, signal: AbortSignal) => Promi
 export interface AgentClient {
   readonly hello: Unary<{ readonly protocol: number }, t.HelloResponse>;
   readonly personalize: Unary<t.PersonalizeInit, t.PersonalizeResponse>;
+  configureNetwork(request: t.ConfigureNetworkInit, signal: AbortSignal): Promise<void>;
   readonly createContainer: Unary<t.CreateContainerInit, t.CreateContainerResponse>;
   startContainer(containerId: string, signal: AbortSignal): Promise<void>;
   deleteContainer(containerId: string, signal: AbortSignal): Promise<void>;
@@ -47,6 +48,7 @@ export interface Attachment extends Disposable {
 
 export function agentClient(caller: Caller): AgentClient {
   const { method } = AgentService;
+  const configureNetwork = unaryCall(caller, method.configureNetwork, quickLimitMs);
   // its hooks may take as long as they want
   const startContainer = unaryCall(caller, method.startContainer, undefined);
   const deleteContainer = unaryCall(caller, method.deleteContainer, undefined);
@@ -64,6 +66,7 @@ export function agentClient(caller: Caller): AgentClient {
   return {
     hello: unaryCall(caller, method.hello, quickLimitMs),
     personalize: unaryCall(caller, method.personalize, quickLimitMs),
+    configureNetwork: async (request, signal) => void (await configureNetwork(request, signal)),
     createContainer: unaryCall(caller, method.createContainer, undefined),
     startContainer: async (containerId, signal) => void (await startContainer({ containerId }, signal)),
     deleteContainer: async (containerId, signal) => void (await deleteContainer({ containerId }, signal)),

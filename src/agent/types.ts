@@ -3,6 +3,7 @@ import type * as contract from './generated/hrun/agent/v1/agent_pb.ts';
 
 // What is sent: plain objects, every field optional, oneofs as { case, value }.
 export type PersonalizeInit = MessageInitShape<typeof contract.PersonalizeRequestSchema>;
+export type ConfigureNetworkInit = MessageInitShape<typeof contract.ConfigureNetworkRequestSchema>;
 export type CreateContainerInit = MessageInitShape<typeof contract.CreateContainerRequestSchema>;
 export type MountInit = MessageInitShape<typeof contract.MountSchema>;
 export type ProcessInit = MessageInitShape<typeof contract.ProcessSchema>;

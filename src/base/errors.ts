@@ -30,6 +30,7 @@ export type ErrorCode =
   | 'REGISTRY_PROTOCOL'
   | 'WIRE_PROTOCOL'
   | 'HAND_FAILED'
+  | 'NETWORK_FAILED'
   | 'SPEC_INVALID'
   | 'SPEC_UNSUPPORTED';
 

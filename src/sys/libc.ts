@@ -17,6 +17,13 @@ export interface Libc {
   listen(fd: number, backlog: number): number;
   getsockopt(fd: number, level: number, name: number, value: NativeAddress, length: Uint32Array): number;
   setsockopt(fd: number, level: number, name: number, value: NativeAddress, length: number): number;
+  send(fd: number, bytes: Uint8Array, length: number, flags: number): number | bigint;
+  recv(fd: number, bytes: Uint8Array, length: number, flags: number): number | bigint;
+  /** Sends bytes with ancillary data (cmsg(3)) on a connected socket. */
+  sendmsg(fd: number, bytes: Uint8Array, control: Uint8Array, flags: number): number | bigint;
+  getsockname(fd: number, address: Uint8Array, length: Uint32Array): number;
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
+  setns(fd: number, kind: number): number;
   syscall(number: number, a: number, b: number, c: number, d: number): number;
   /** Blocks on a pool thread; settles with 0 or the errno. */
   connect(fd: number, address: Uint8Array): Promise<number>;
@@ -49,6 +56,12 @@ function load(): Libc {
     listen: self.func('int listen(int fd, int backlog)'),
     getsockopt: self.func('int getsockopt(int fd, int level, int name, void *value, uint32_t *length)'),
     setsockopt: self.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
+    send: self.func('int64_t send(int fd, void *bytes, size_t length, int flags)'),
+    recv: self.func('int64_t recv(int fd, void *bytes, size_t length, int flags)'),
+    sendmsg: loadSendmsg(koffi),
+    getsockname: self.func('int getsockname(int fd, void *address, uint32_t *length)'),
+    ioctl: self.func('int ioctl(int fd, unsigned long request, void *argument)'),
+    setns: self.func('int setns(int fd, int kind)'),
     syscall: self.func('long syscall(long number, long a, long b, long c, long d)'),
     connect: (fd, address) =>
       new Promise((resolve, reject) => {
@@ -61,6 +74,35 @@ function load(): Libc {
     machineCode: (code) => loadMachineCode(koffi, code),
     errno: () => koffi.errno(),
   };
+}
+
+/** struct iovec and struct msghdr of sendmsg(2). */
+function loadSendmsg(koffi: typeof Koffi): Libc['sendmsg'] {
+  const iovec = koffi.struct({ base: 'void *', length: 'size_t' });
+  const msghdr = koffi.struct({
+    name: 'void *',
+    nameLength: 'uint32_t',
+    parts: koffi.pointer(iovec),
+    partCount: 'size_t',
+    control: 'void *',
+    controlLength: 'size_t',
+    flags: 'int',
+  });
+  const sendmsg = koffi.load(null).func('sendmsg', 'int64_t', ['int', koffi.pointer(msghdr), 'int']);
+  return (fd, bytes, control, flags) =>
+    sendmsg(
+      fd,
+      {
+        name: null,
+        nameLength: 0,
+        parts: { base: bytes, length: bytes.length },
+        partCount: 1,
+        control,
+        controlLength: control.length,
+        flags: 0,
+      },
+      flags,
+    );
 }
 
 const pageBytes = 4096;

@@ -32,6 +32,8 @@ export interface VmRequest {
   readonly imageDisk?: Disk;
   /** The writable slot. */
   readonly scratchDisk?: Disk;
+  /** Network devices, each without a link to anything until `plugNic`; 1 if not given. */
+  readonly nicSlots?: number;
   /** A vhost-user-fs server that already listens. */
   readonly share?: { readonly tag: string; readonly socketPath: string };
   /** Awaited with QEMU's pid before its control channel is used: the moment to move it into cgroups. */
@@ -63,6 +65,12 @@ export interface MicroVm extends AsyncDisposable {
   /** Plugs a disk into the SCSI slot while running; the guest sees its true size. */
   plugDisk(disk: Disk, signal: AbortSignal): Promise<void>;
   unplugDisk(serial: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Connects the network device `slot` (from 0) to an open tap, which the VMM keeps a copy of until `unplugNic`. The
+   * guest's device is there from the start, its MAC address is the guest's to set.
+   */
+  plugNic(slot: number, tapFd: number, signal: AbortSignal): Promise<void>;
+  unplugNic(slot: number, signal: AbortSignal): Promise<void>;
   /** The last bytes (up to 64 KiB) of the serial console, control characters replaced. Works after a panic too. */
   consoleTail(signal: AbortSignal): Promise<string>;
   /** Settles once, when the guest no longer runs; never rejects. The VMM may linger until dispose. */

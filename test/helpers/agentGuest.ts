@@ -14,6 +14,7 @@ import {
   maskedPaths,
   readonlyPaths,
 } from '../../src/oci/defaults.ts';
+import type { MicroVm } from '../../src/vmm/microVm.ts';
 import { bootTestVm, connectTestAgent } from './microvm.ts';
 import { temporaryDirectory } from './tempDir.ts';
 
@@ -55,6 +56,7 @@ export interface Outcome {
 /** A microVM with an image of busybox and an empty scratch disk, and its agent. Containers go one after the other. */
 export interface AgentGuest extends AsyncDisposable {
   readonly client: AgentClient;
+  readonly vm: MicroVm;
   /** Runs one container to its end. */
   run(process: ProcessFields, change?: ContainerFields, input?: string): Promise<Outcome>;
   /** Starts a container that is deleted on dispose. */
@@ -89,6 +91,7 @@ export async function openAgentGuest(): Promise<AgentGuest> {
   const owned = undo.move();
   return {
     client,
+    vm: guest.vm,
     start,
     follow,
     run: async (process, change, input) => {

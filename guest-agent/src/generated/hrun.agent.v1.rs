@@ -43,6 +43,62 @@ pub struct PersonalizeResponse {
     #[prost(int64, tag = "1")]
     pub realtime_ns: i64,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConfigureNetworkRequest {
+    /// at most 8
+    #[prost(message, repeated, tag = "1")]
+    pub interfaces: ::prost::alloc::vec::Vec<NetworkInterface>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NetworkInterface {
+    /// Which of the VMM's network devices: the last byte of the MAC address 02:00:00:00:00:xx that it was made with.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// Up to 15 of \[a-zA-Z0-9\_.-\].
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// "02:42:ac:11:00:02"
+    #[prost(string, tag = "3")]
+    pub mac: ::prost::alloc::string::String,
+    /// 68 to 65535
+    #[prost(uint32, tag = "4")]
+    pub mtu: u32,
+    /// With the length of their prefix: "172.17.0.2/16", "fd00::2/64". Usable at once, without duplicate address detection.
+    #[prost(string, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// In an order in which each gateway can be reached when its turn comes.
+    #[prost(message, repeated, tag = "6")]
+    pub routes: ::prost::alloc::vec::Vec<NetworkRoute>,
+    #[prost(message, repeated, tag = "7")]
+    pub neighbours: ::prost::alloc::vec::Vec<NetworkNeighbour>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkRoute {
+    /// "10.0.0.0/8"; length 0 is the default route.
+    #[prost(string, tag = "1")]
+    pub destination: ::prost::alloc::string::String,
+    /// Empty: the destination is on the link.
+    #[prost(string, tag = "2")]
+    pub gateway: ::prost::alloc::string::String,
+    /// Address that packets are sent from; empty: the kernel's choice.
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// 0: the kernel's choice.
+    #[prost(uint32, tag = "4")]
+    pub metric: u32,
+    /// The gateway is on the link although no address says so.
+    #[prost(bool, tag = "5")]
+    pub on_link: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkNeighbour {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub mac: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigureNetworkResponse {}
 /// A root file system made of disks on virtio-blk or SCSI, found by their serial number.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiskRootfs {
@@ -1157,6 +1213,34 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("hrun.agent.v1.AgentService", "Personalize"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes network devices what the host says: name, addresses, routes. It replaces all that they had before; lo comes
+        /// up. A call that fails leaves the devices it names without addresses.
+        pub async fn configure_network(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfigureNetworkRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfigureNetworkResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/ConfigureNetwork",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("hrun.agent.v1.AgentService", "ConfigureNetwork"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Mounts the root file system and prepares the init process up to, not including, its execve. Everything
         /// that a user can get wrong fails here (binary, PATH lookup, exec bit, cwd, user, mounts) and leaves nothing.
         pub async fn create_container(
@@ -1638,6 +1722,15 @@ pub mod agent_service_server {
             tonic::Response<super::PersonalizeResponse>,
             tonic::Status,
         >;
+        /// Makes network devices what the host says: name, addresses, routes. It replaces all that they had before; lo comes
+        /// up. A call that fails leaves the devices it names without addresses.
+        async fn configure_network(
+            &self,
+            request: tonic::Request<super::ConfigureNetworkRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfigureNetworkResponse>,
+            tonic::Status,
+        >;
         /// Mounts the root file system and prepares the init process up to, not including, its execve. Everything
         /// that a user can get wrong fails here (binary, PATH lookup, exec bit, cwd, user, mounts) and leaves nothing.
         async fn create_container(
@@ -1936,6 +2029,52 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PersonalizeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/ConfigureNetwork" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfigureNetworkSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::ConfigureNetworkRequest>
+                    for ConfigureNetworkSvc<T> {
+                        type Response = super::ConfigureNetworkResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfigureNetworkRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::configure_network(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfigureNetworkSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -7,9 +7,9 @@ use rustix::mount::UnmountFlags;
 
 use super::{Agent, PROTOCOL};
 use crate::container::blocking;
-use crate::contract::{HelloResponse, PersonalizeRequest};
+use crate::contract::{ConfigureNetworkRequest, HelloResponse, PersonalizeRequest};
 use crate::failure::{Doing, Failure, Result};
-use crate::personalize;
+use crate::{network, personalize};
 
 impl Agent {
     pub(super) fn hello(&self, protocol: u32) -> Result<HelloResponse> {
@@ -33,6 +33,12 @@ impl Agent {
         let realtime_ns = personalize::personalize(request)?;
         self.personalized.store(true, Ordering::Relaxed);
         Ok(realtime_ns)
+    }
+
+    /// Only a guest of its own may appear on a network.
+    pub(super) async fn configure_network(self: Arc<Self>, request: ConfigureNetworkRequest) -> Result<()> {
+        self.require_personalized()?;
+        blocking(move || network::configure(&request)).await
     }
 
     /// Deletes every container, which unmounts and syncs it, then syncs the rest.

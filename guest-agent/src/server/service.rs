@@ -35,6 +35,14 @@ impl AgentService for Service {
         Ok(Response::new(contract::PersonalizeResponse { realtime_ns }))
     }
 
+    async fn configure_network(
+        &self,
+        request: Request<contract::ConfigureNetworkRequest>,
+    ) -> Answer<contract::ConfigureNetworkResponse> {
+        to_the_end(Arc::clone(&self.0).configure_network(request.into_inner())).await?;
+        Ok(Response::new(contract::ConfigureNetworkResponse {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<contract::CreateContainerRequest>,

@@ -8,6 +8,7 @@ import type { MicroVm, VmRecord, VmRequest } from '../microVm.ts';
 import { qemuArguments } from './commandLine.ts';
 import { connectUnix } from './connectUnix.ts';
 import { type Emulator, firstInheritedFd, killEmulator, startEmulator } from './emulator.ts';
+import { disconnectNics } from './nic.ts';
 import { QemuMicroVm } from './qemuMicroVm.ts';
 import { QmpConnection } from './qmp.ts';
 import { removeRunFiles, runFiles } from './runFiles.ts';
@@ -27,6 +28,7 @@ export async function bootMicroVm(request: VmRequest, deps: VmmDeps, signal: Abo
   undo.defer(() => killEmulator(emulator.identity));
   await request.onStarted?.(emulator.identity.pid);
   const qmp = undo.use(await openControl(request, emulator, signal));
+  await disconnectNics(qmp, request.nicSlots ?? 1, signal);
   const record: VmRecord = {
     id: request.id,
     runDir: request.runDir,

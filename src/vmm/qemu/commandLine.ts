@@ -87,13 +87,14 @@ function sharedMemory({ memoryMiB }: VmShape): object {
 }
 
 /**
- * The slots in their fixed order, at most eight with the network's: it decides each device's address and interrupt,
+ * The slots in their fixed order, at most eight: it decides each device's address and interrupt,
  * and will be part of a template's key.
  */
 function deviceArguments(request: VmRequest, wiring: VmWiring): string[] {
-  const { imageDisk, scratchDisk, share } = request;
+  const { imageDisk, scratchDisk, share, nicSlots = 1 } = request;
   return [
     ...agentChannel(wiring),
+    ...Array.from({ length: nicSlots }, (_, slot) => nicSlot(slot)).flat(),
     ...(imageDisk === undefined ? [] : diskSlot('image', imageDisk, true)),
     ...(scratchDisk === undefined ? [] : diskSlot('scratch', scratchDisk, false)),
     ...device('virtio-scsi-device', 'scsi0', {}),
@@ -111,6 +112,15 @@ function agentChannel({ agentFd, vsockCid }: VmWiring): string[] {
     // port 0 is kept for a console; each port costs the guest two queues
     ...device('virtio-serial-device', 'serial0', { max_ports: 2 }),
     ...device('virtserialport', 'agent0', { bus: 'serial0.0', chardev: 'agent', name: agentPortName }),
+  ];
+}
+
+/** A hub takes its other end, a tap, at any time: before the guest runs, after a snapshot is restored, or later. */
+function nicSlot(slot: number): string[] {
+  return [
+    ...['-netdev', JSON.stringify({ type: 'hubport', id: `nic${slot}`, hubid: slot })],
+    // the agent finds the device by this address, and sets the one it is to have
+    ...device('virtio-net-device', `net${slot}`, { netdev: `nic${slot}`, mac: `02:00:00:00:00:0${slot}` }),
   ];
 }
 

@@ -9,6 +9,7 @@ import { connectUnix } from './connectUnix.ts';
 import { ConsoleLog } from './consoleLog.ts';
 import { killEmulator } from './emulator.ts';
 import { plugDisk, unplugDisk } from './hotplug.ts';
+import { plugNic, unplugNic } from './nic.ts';
 import type { QmpConnection, QmpEvent } from './qmp.ts';
 import { removeRunFiles, runFiles } from './runFiles.ts';
 
@@ -64,6 +65,14 @@ export class QemuMicroVm implements MicroVm {
 
   unplugDisk(serial: string, signal: AbortSignal): Promise<void> {
     return unplugDisk(this.#qmp, serial, signal);
+  }
+
+  plugNic(slot: number, tapFd: number, signal: AbortSignal): Promise<void> {
+    return plugNic(this.#qmp, slot, tapFd, signal);
+  }
+
+  unplugNic(slot: number, signal: AbortSignal): Promise<void> {
+    return unplugNic(this.#qmp, slot, signal);
   }
 
   consoleTail(signal: AbortSignal): Promise<string> {

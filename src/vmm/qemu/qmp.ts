@@ -1,7 +1,10 @@
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { abortable } from '../../base/abort.ts';
 import { HrunError } from '../../base/errors.ts';
+import { descriptorOf } from '../../sys/descriptors.ts';
+import { sendDescriptor } from '../../sys/sendDescriptor.ts';
 
 /** More than the 87 KiB of a full console, the longest answer asked for. */
 const maxLineBytes = 1024 * 1024;
@@ -77,18 +80,59 @@ export class QmpConnection implements Disposable {
    * Runs one command. An abort forgets it; QEMU may still carry it out.
    * @throws HrunError QEMU_FAILED when QEMU refuses, VM_DIED when the connection is or gets closed
    */
-  async execute(command: string, parameters: object, signal: AbortSignal): Promise<unknown> {
+  execute(command: string, parameters: object, signal: AbortSignal): Promise<unknown> {
+    return this.#run(command, parameters, signal, (line) => void this.#socket.write(line));
+  }
+
+  /**
+   * As `execute`, with a copy of `descriptor` handed to QEMU (`getfd`, `add-fd`).
+   * @throws also HrunError QEMU_FAILED when the descriptor could not be sent
+   */
+  async executeWithDescriptor(
+    command: string,
+    parameters: object,
+    descriptor: number,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    signal.throwIfAborted();
+    await abortable(this.#written(), signal);
+    return await this.#run(command, parameters, signal, (line) => {
+      const fd = this.#socket instanceof Socket ? descriptorOf(this.#socket) : undefined;
+      if (fd === undefined) throw this.#failure ?? new Error('the socket is closed');
+      sendDescriptor(fd, Buffer.from(line), descriptor);
+    });
+  }
+
+  async #run(
+    command: string,
+    parameters: object,
+    signal: AbortSignal,
+    send: (line: string) => void,
+  ): Promise<unknown> {
     signal.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
     this.#lastId += 1;
     const id = this.#lastId;
     const answer = Promise.withResolvers<unknown>();
     this.#pending.set(id, { command, resolve: answer.resolve, reject: answer.reject });
-    this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters, id })}\n`);
     try {
+      send(`${JSON.stringify({ execute: command, arguments: parameters, id })}\n`);
       return await abortable(answer.promise, signal);
+    } catch (cause) {
+      if (cause instanceof HrunError || signal.aborted) throw cause;
+      throw new HrunError('QEMU_FAILED', `${this.#subject}: ${command} could not be sent`, { cause });
     } finally {
       this.#pending.delete(id);
+    }
+  }
+
+  /** Settles once nothing of ours waits in the socket: what bypasses it must not overtake. */
+  async #written(): Promise<void> {
+    while (this.#failure === undefined && this.#socket.writableLength > 0) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      // a blank between two commands
+      this.#socket.write('\n', () => resolve());
+      await promise;
     }
   }
 

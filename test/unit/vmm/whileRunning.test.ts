@@ -14,6 +14,8 @@ function fakeVm(consoleText: string): { vm: MicroVm; end: (end: VmEnd) => void }
     dial: () => Promise.reject(new Error('unused')),
     plugDisk: nothing,
     unplugDisk: nothing,
+    plugNic: nothing,
+    unplugNic: nothing,
     consoleTail: () => Promise.resolve(consoleText),
     ended: ended.promise,
     kill: nothing,

@@ -1,0 +1,84 @@
+import { type NetlinkSocket, netlinkFlags, readAttributes } from '../../sys/netlink.ts';
+import { type IpAddress, type IpPrefix, ipFromBytes } from '../ipAddress.ts';
+import { formatMac } from '../macAddress.ts';
+import { AF, RTM } from './routeSocket.ts';
+
+const RTA = { destination: 1, outInterface: 4, gateway: 5, priority: 6, source: 7, table: 15 } as const;
+const rtmsgBytes = 12;
+const ndmsgBytes = 12;
+const RT_TABLE_MAIN = 254;
+const RTN_UNICAST = 1;
+const RTNH_F_ONLINK = 4;
+const NDA_DESTINATION = 1;
+const NDA_LINK_ADDRESS = 2;
+const NUD_PERMANENT = 0x80;
+
+/** An unicast route of the main table. */
+export interface Route {
+  readonly index: number;
+  /** Length 0: the default route. */
+  readonly destination: IpPrefix;
+  readonly gateway: IpAddress | undefined;
+  readonly source: IpAddress | undefined;
+  readonly metric: number;
+  /** The gateway is on the link although no address of the interface says so. */
+  readonly onLink: boolean;
+  /** rtnetlink's RTPROT_…: 2 came with an address. */
+  readonly protocol: number;
+}
+
+export function listRoutes(socket: NetlinkSocket): Route[] {
+  const request = Buffer.alloc(rtmsgBytes);
+  return socket
+    .request(RTM.getRoute, netlinkFlags.dump, request, 'routes')
+    .filter(({ type }) => type === RTM.newRoute)
+    .flatMap(({ payload }) => readRoute(payload) ?? []);
+}
+
+/** A neighbour that was entered by hand. */
+export interface Neighbour {
+  readonly index: number;
+  readonly address: IpAddress;
+  readonly mac: string;
+}
+
+/** Only the permanent ones: all others find themselves. */
+export function listNeighbours(socket: NetlinkSocket): Neighbour[] {
+  const request = Buffer.alloc(ndmsgBytes);
+  return socket
+    .request(RTM.getNeighbour, netlinkFlags.dump, request, 'neighbours')
+    .filter(({ type, payload }) => type === RTM.newNeighbour && payload.readUInt16LE(8) === NUD_PERMANENT)
+    .flatMap(({ payload }) => {
+      const attributes = readAttributes(payload.subarray(ndmsgBytes));
+      const [destination, mac] = [attributes.get(NDA_DESTINATION), attributes.get(NDA_LINK_ADDRESS)];
+      const address = destination === undefined ? undefined : ipFromBytes(destination);
+      if (address === undefined || mac?.length !== 6) return [];
+      return [{ index: payload.readInt32LE(4), address, mac: formatMac(mac) }];
+    });
+}
+
+function readRoute(payload: Buffer): Route | undefined {
+  const attributes = readAttributes(payload.subarray(rtmsgBytes));
+  const table = attributes.get(RTA.table)?.readUInt32LE(0) ?? payload.readUInt8(4);
+  const index = attributes.get(RTA.outInterface)?.readUInt32LE(0);
+  // multipath routes have no interface of their own
+  if (table !== RT_TABLE_MAIN || payload.readUInt8(7) !== RTN_UNICAST || index === undefined)
+    return undefined;
+  const family = payload.readUInt8(0) === AF.ipv4 ? 4 : 6;
+  const read = (type: number) => {
+    const bytes = attributes.get(type);
+    return bytes === undefined ? undefined : ipFromBytes(bytes);
+  };
+  return {
+    index,
+    destination: {
+      base: read(RTA.destination) ?? { family, value: 0n },
+      length: payload.readUInt8(1),
+    },
+    gateway: read(RTA.gateway),
+    source: read(RTA.source),
+    metric: attributes.get(RTA.priority)?.readUInt32LE(0) ?? 0,
+    onLink: (payload.readUInt32LE(8) & RTNH_F_ONLINK) !== 0,
+    protocol: payload.readUInt8(5),
+  };
+}
