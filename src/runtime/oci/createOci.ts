@@ -19,6 +19,7 @@ import { cgroupMounts, cgroupPath, cgroupsOfProcess, joinCgroups, removeCgroups 
 import { applyHostLimits, type VmSize, vmSizeFor } from './hostLimits.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
 import { type NamespacePlan, placeNamespaces } from './namespacePlan.ts';
+import { nicSlots } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciCreateRequest } from './ociEngine.ts';
 import type { HostCgroup, OciRecord } from './ociRecord.ts';
@@ -181,6 +182,7 @@ async function recordOf(
     vcpus: size.vcpus,
     cgroups: [],
     execs: [],
+    interfaces: [],
   };
 }
 
@@ -301,6 +303,7 @@ async function bootGuest(
       transport: 'serial',
       kernelParameters: [],
     },
+    nicSlots,
     share: { tag: shareTag, socketPath: sharePath(record) },
     onStarted: (pid) => joinCgroups(pid, cgroups),
   };

@@ -8,6 +8,7 @@ import { execOci } from './execOci.ts';
 import { runHooks } from './hooks.ts';
 import { killOci } from './killOci.ts';
 import type { LiveOci } from './liveOci.ts';
+import { connectNetwork } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciEngine, OciName } from './ociEngine.ts';
 import type { OciRecord } from './ociRecord.ts';
@@ -53,6 +54,7 @@ export function ociEngine(deps: OciDeps): OciEngine {
       throw new HrunError('WRONG_STATE', 'cannot start a container that has stopped');
     }
     const live = liveOf(record);
+    await connectNetwork(record, live, deps, signal);
     const { client } = await live.sandbox.guest.agent(signal);
     await client.startContainer(record.id, signal);
     const running = await store.update(record.id, (now) =>

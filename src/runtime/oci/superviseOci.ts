@@ -6,6 +6,7 @@ import type { ContainerId } from '../../base/ids.ts';
 import type { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
+import { disconnectNetwork } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciRecord } from './ociRecord.ts';
 import { echoOom } from './oomEcho.ts';
@@ -115,6 +116,7 @@ async function carryOutEnd(live: LiveOci, end: End, deps: OciDeps): Promise<void
   if (owns) await attempt('kill the microVM', () => sandbox.guest[Symbol.asyncDispose]());
   sandbox.members.delete(id);
   const record = deps.store.get(id);
+  if (record !== undefined) await attempt('free the interfaces', async () => disconnectNetwork(record));
   if (end.oomKilled && record !== undefined) {
     await attempt('tell the manager of an OOM', (limit) => echoOom(link, record.cgroups, limit));
   }
