@@ -7,12 +7,13 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 MOCHA := node node_modules/mocha/bin/mocha.js
 TSC := node node_modules/tsc7/bin/tsc
-CRATES := guest-agent/archive guest-agent src/front
+CRATES := guest-agent/archive guest-agent src/front src/preload
 RUST_TARGET := x86_64-unknown-linux-gnu
 sources = $(shell find $(1) -type f -not -path '*/target/*' -not -path '*/generated/*' 2>/dev/null)
 
 FRONT := dist/hrun
 DAEMON := dist/libexec/hrund.mjs
+PRELOAD := dist/libexec/hrun-preload.so
 KERNEL := dist/guest/vmlinux
 INITRAMFS := dist/guest/initramfs.cpio
 BUSYBOX := dist/images/busybox.tar
@@ -26,7 +27,7 @@ run: build ## install what is missing, build all, and run a container in a micro
 	dist/hrun run --rm --timing busybox sh -c 'echo "hello from a microVM, Linux $$(uname -r)"'
 
 .PHONY: build
-build: $(FRONT) $(DAEMON) $(KERNEL) $(INITRAMFS) $(BUSYBOX) ## everything hrun needs, into dist/
+build: $(FRONT) $(DAEMON) $(PRELOAD) $(KERNEL) $(INITRAMFS) $(BUSYBOX) ## everything hrun needs, into dist/
 
 .PHONY: tools
 tools: node_modules/.package-lock.json
@@ -54,6 +55,11 @@ $(FRONT): $(call sources,src/front guest-agent/archive) | tools
 	mkdir -p $(@D)
 	cd src/front && cargo build --release --locked
 	install -m 755 src/front/target/release/hrun $@
+
+$(PRELOAD): $(call sources,src/preload) | tools
+	mkdir -p $(@D)
+	cd src/preload && cargo build --release --locked
+	install -m 644 src/preload/target/release/libhrun_preload.so $@
 
 $(DAEMON): $(call sources,src build/bundle.ts) package-lock.json | tools
 	node build/bundle.ts

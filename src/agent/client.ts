@@ -15,6 +15,8 @@ export interface AgentClient {
   readonly hello: Unary<{ readonly protocol: number }, t.HelloResponse>;
   readonly personalize: Unary<t.PersonalizeInit, t.PersonalizeResponse>;
   configureNetwork(request: t.ConfigureNetworkInit, signal: AbortSignal): Promise<void>;
+  /** Everything that a template should have behind it; the guest forgets who it was. */
+  prepareTemplate(signal: AbortSignal): Promise<void>;
   readonly createContainer: Unary<t.CreateContainerInit, t.CreateContainerResponse>;
   startContainer(containerId: string, signal: AbortSignal): Promise<void>;
   deleteContainer(containerId: string, signal: AbortSignal): Promise<void>;
@@ -51,6 +53,7 @@ export function agentClient(caller: Caller): AgentClient {
   const configureNetwork = unaryCall(caller, method.configureNetwork, quickLimitMs);
   // its hooks may take as long as they want
   const startContainer = unaryCall(caller, method.startContainer, undefined);
+  const prepareTemplate = unaryCall(caller, method.prepareTemplate, quickLimitMs);
   const deleteContainer = unaryCall(caller, method.deleteContainer, undefined);
   const updateContainer = unaryCall(caller, method.updateContainer, quickLimitMs);
   const pauseContainer = unaryCall(caller, method.pauseContainer, quickLimitMs);
@@ -67,6 +70,7 @@ export function agentClient(caller: Caller): AgentClient {
     hello: unaryCall(caller, method.hello, quickLimitMs),
     personalize: unaryCall(caller, method.personalize, quickLimitMs),
     configureNetwork: async (request, signal) => void (await configureNetwork(request, signal)),
+    prepareTemplate: async (signal) => void (await prepareTemplate({}, signal)),
     createContainer: unaryCall(caller, method.createContainer, undefined),
     startContainer: async (containerId, signal) => void (await startContainer({ containerId }, signal)),
     deleteContainer: async (containerId, signal) => void (await deleteContainer({ containerId }, signal)),

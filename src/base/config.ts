@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { errnoOf, HrunError, messageOf } from './errors.ts';
+import { parseTemplateScope, type WishedScope } from './templateScope.ts';
 import { parseSize } from './units.ts';
 
 const absolutePath = z.string().startsWith('/', 'must be an absolute path');
@@ -9,6 +10,15 @@ const sizeBytes = z.string().transform((text, context) => {
     return parseSize(text, 'size');
   } catch {
     context.addIssue({ code: 'custom', message: `"${text}" is not a size such as "512m"` });
+    return z.NEVER;
+  }
+});
+
+const templateScope = z.string().transform((text, context) => {
+  try {
+    return parseTemplateScope(text);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: messageOf(error) });
     return z.NEVER;
   }
 });
@@ -29,6 +39,12 @@ const ConfigFile = z.strictObject({
   logMaxSize: sizeBytes.prefault('64m'),
   imageDiskSize: sizeBytes.prefault('64g'),
   imageMaxEntries: z.int().positive().default(1_000_000),
+  templateScope: templateScope.prefault('host'),
+  poolReady: z.int().nonnegative().max(1000).default(2),
+  poolIdleTimeoutS: z.int().positive().default(600),
+  poolRefillPauseMs: z.int().nonnegative().default(50),
+  poolMemory: sizeBytes.prefault('1g'),
+  poolMinAvailablePercent: z.int().min(0).max(90).default(10),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -53,6 +69,14 @@ export interface Config {
   readonly imageDiskBytes: number;
   /** Most files and other entries that one layer may have. */
   readonly imageMaxEntries: number;
+  /** Of containers that do not say: whose guests their microVMs may share memory with. */
+  readonly templateScope: WishedScope;
+  /** Clones kept ready for each shape in use. */
+  readonly poolReady: number;
+  readonly poolIdleTimeoutMs: number;
+  readonly poolRefillPauseMs: number;
+  readonly poolMemoryBytes: number;
+  readonly poolMinAvailablePercent: number;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -102,6 +126,12 @@ export function parseConfig(text: string, path: string): Config {
     logMaxBytes: file.logMaxSize,
     imageDiskBytes: file.imageDiskSize,
     imageMaxEntries: file.imageMaxEntries,
+    templateScope: file.templateScope,
+    poolReady: file.poolReady,
+    poolIdleTimeoutMs: file.poolIdleTimeoutS * 1000,
+    poolRefillPauseMs: file.poolRefillPauseMs,
+    poolMemoryBytes: file.poolMemory,
+    poolMinAvailablePercent: file.poolMinAvailablePercent,
     logLevel: file.logLevel,
   };
 }

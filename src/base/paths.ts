@@ -99,6 +99,8 @@ export interface Dist {
   readonly initramfsPath: string;
   /** OCI archive of the built-in image. */
   readonly busyboxPath: string;
+  /** What is loaded into the QEMU of a clone; undefined when it was not built. */
+  readonly preloadPath?: string;
 }
 
 /**
@@ -109,7 +111,8 @@ export async function findDist(codeDir: string): Promise<Dist> {
   const candidates = [codeDir, join(codeDir, '..'), join(codeDir, '../../dist')];
   for (const base of candidates) {
     const dist = distIn(base);
-    if (await exists(dist.initramfsPath)) return dist;
+    if (await exists(dist.initramfsPath))
+      return { ...dist, ...(await preloadIn([codeDir, join(base, 'libexec')])) };
   }
   return distIn(join(codeDir, '..'));
 }
@@ -120,6 +123,14 @@ function distIn(base: string): Dist {
     initramfsPath: join(base, 'guest/initramfs.cpio'),
     busyboxPath: join(base, 'images/busybox.tar'),
   };
+}
+
+async function preloadIn(directories: readonly string[]): Promise<Pick<Dist, 'preloadPath'>> {
+  for (const directory of directories) {
+    const preloadPath = join(directory, 'hrun-preload.so');
+    if (await exists(preloadPath)) return { preloadPath };
+  }
+  return {};
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,5 +1,14 @@
+export interface Launch {
+  /** Booted; restored from a template; restored and warmed before it was asked for. */
+  readonly kind: 'cold' | 'cloned' | 'pooled';
+  /** Why it was not a clone. */
+  readonly reason?: string;
+}
+
 /** In the order in which they happened: name and duration of each phase. */
 export interface Timing {
+  /** How its microVM came to be, and why not faster. */
+  readonly launch?: Launch;
   readonly phases: readonly { readonly name: string; readonly durationMs: number }[];
 }
 
@@ -8,6 +17,7 @@ export class PhaseClock {
   readonly #now: () => bigint;
   readonly #phases: { name: string; durationMs: number }[] = [];
   #since: bigint;
+  #launch: Launch | undefined;
 
   /** `now` is monotonic, nanoseconds; the first phase began at `since`. */
   constructor(now: () => bigint, since: bigint = now()) {
@@ -25,7 +35,15 @@ export class PhaseClock {
     else known.durationMs += durationMs;
   }
 
+  /** Says how the microVM came to be. */
+  launched(launch: Launch): void {
+    this.#launch = launch;
+  }
+
   timing(): Timing {
-    return { phases: this.#phases.map((phase) => ({ ...phase })) };
+    return {
+      ...(this.#launch && { launch: this.#launch }),
+      phases: this.#phases.map((phase) => ({ ...phase })),
+    };
   }
 }

@@ -13,12 +13,15 @@ export async function finishAttached(ended: Ended, io: AttachIo, context: Contex
   return exitCodes.ok;
 }
 
-/** One line per phase, and the sum. */
-export function renderTiming({ phases }: Timing): string {
+/** How the microVM came to be, a line per phase, and the sum. */
+export function renderTiming({ launch, phases }: Timing): string {
   const totalMs = phases.reduce((sum, { durationMs }) => sum + durationMs, 0);
   const rows = [...phases, { name: 'total', durationMs: totalMs }];
   const width = Math.max(...rows.map(({ name }) => name.length));
-  return rows
-    .map(({ name, durationMs }) => `${name.padEnd(width)} ${durationMs.toFixed(1).padStart(9)} ms\n`)
-    .join('');
+  const lines = rows.map(
+    ({ name, durationMs }) => `${name.padEnd(width)} ${durationMs.toFixed(1).padStart(9)} ms\n`,
+  );
+  if (launch === undefined) return lines.join('');
+  const why = launch.reason === undefined ? '' : ` (${launch.reason})`;
+  return `launch: ${launch.kind}${why}\n${lines.join('')}`;
 }

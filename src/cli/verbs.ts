@@ -256,10 +256,54 @@ export const verbEntries: readonly VerbEntry[] = [
     args: [0, 0],
     load: async () => (await import('./host/daemonStop.ts')).daemonStop,
   },
+  {
+    name: 'template ls',
+    aliases: ['template list'],
+    summary: 'List the saved guests that microVMs are cloned from',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/template.ts')).templateList,
+  },
+  {
+    name: 'template build',
+    summary: 'Save a guest, so that the first container of its shape is a clone',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/template.ts')).templateBuild,
+  },
+  {
+    name: 'template rm',
+    aliases: ['template remove'],
+    summary: 'Remove templates',
+    usage: 'TEMPLATE [TEMPLATE...]',
+    args: [1, many],
+    load: async () => (await import('./host/template.ts')).templateRemove,
+  },
+  {
+    name: 'template prune',
+    summary: 'Remove templates that nothing can be cloned from any more',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/template.ts')).templatePrune,
+  },
+  {
+    name: 'pool status',
+    summary: 'Show the clones that wait for a container',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/pool.ts')).poolStatus,
+  },
+  {
+    name: 'pool set',
+    summary: 'Change how many clones wait, until the daemon ends',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/pool.ts')).poolSet,
+  },
 ];
 
 /** Words that only say what the next word is about. */
-const verbGroups = ['container', 'image', 'daemon'] as const;
+const verbGroups = ['container', 'image', 'template', 'pool', 'daemon'] as const;
 export type VerbGroup = (typeof verbGroups)[number];
 
 export type FoundVerb =

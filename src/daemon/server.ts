@@ -40,6 +40,8 @@ export interface FrontDoorServerOptions {
 export interface FrontDoorServer extends AsyncDisposable {
   /** Commands at work. */
   readonly activeCommands: number;
+  /** From now on who calls waits for the next daemon; commands at work go on. */
+  stopAccepting(): void;
 }
 
 /** @throws the error of listen(2) */
@@ -58,17 +60,23 @@ export async function serveFrontDoors(options: FrontDoorServerOptions): Promise<
       });
   });
   await listen(server, options.listen);
+  let closed: Promise<void> | undefined;
+  const stopAccepting = () => {
+    closed ??= new Promise<void>((resolve) => server.close(() => resolve()));
+    return closed;
+  };
   return {
+    stopAccepting: () => void stopAccepting(),
     get activeCommands() {
       return activeCommands;
     },
     async [Symbol.asyncDispose]() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      const done = stopAccepting();
       for (const [socket, { frontDoor }] of open) {
         frontDoor?.lose(new HrunError('CANCELLED', 'the daemon was stopped'));
         socket.destroy();
       }
-      await closed;
+      await done;
     },
   };
 }

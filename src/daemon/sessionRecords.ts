@@ -30,7 +30,7 @@ export async function writeSessionRecord(
   const content = JSON.stringify({ version: 1, ...record }, (_key, value: unknown) =>
     typeof value === 'bigint' ? String(value) : value,
   );
-  await writeFileAtomically(recordPath(directory, token), content);
+  await writeFileAtomically(recordPath(directory, token), content, { durable: false });
 }
 
 /** The record behind a token; undefined for one that was never given, or is not readable any more. */

@@ -48,8 +48,12 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const rootLock = onceItWorks(async () => stack.use(await lockRoot(paths)));
   const engine = onceItWorks(async () => {
     await rootLock();
-    return options.openEngine?.() ?? openEngine(options, config, log, shutdown.signal);
+    opened = await (options.openEngine?.() ?? openEngine(options, config, log, shutdown.signal));
+    return opened;
   });
+  let opened: Engine | undefined;
+  // after the server: nobody is served by a daemon that takes its engine apart
+  stack.defer(() => opened?.close());
   const startedAtMs = Date.now();
   let server: FrontDoorServer | undefined;
   let stopAfter: Session | undefined;
@@ -68,6 +72,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       },
       stop: (asking) => {
         stopAfter = asking;
+        server?.stopAccepting();
       },
     },
   };
@@ -87,7 +92,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     }),
   );
   const facts = { pid: process.pid, version, startedAt: new Date(startedAtMs).toISOString() };
-  await writeFileAtomically(paths.daemonFacts, `${JSON.stringify(facts)}\n`);
+  await writeFileAtomically(paths.daemonFacts, `${JSON.stringify(facts)}\n`, { durable: false });
   stack.defer(() => unlink(paths.daemonFacts).catch(() => {}));
   log.info({ version, root: paths.root, run: paths.run }, 'serving');
   // Containers of an earlier daemon are taken over now, not at the first command.

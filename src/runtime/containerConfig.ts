@@ -16,6 +16,7 @@ export interface HostDefaults {
   readonly kernelPath: string;
   readonly initramfsPath: string;
   readonly accelerator: 'auto' | 'kvm' | 'tcg';
+  readonly templateScope: ContainerConfig['templateScope'];
 }
 
 const mebibyte = 1024 * 1024;
@@ -86,15 +87,32 @@ export function mergeContainerConfig(
     ...(request.pidsLimit !== undefined && { pidsLimit: request.pidsLimit }),
     ...(request.shmSizeBytes !== undefined && { shmSizeBytes: request.shmSizeBytes }),
     ...(request.memoryBytes !== undefined && { memoryLimitBytes: request.memoryBytes }),
-    vmMemoryMiB: Math.ceil(memoryBytes / mebibyte) + guestOverheadMiB,
+    vmMemoryMiB: vmMemoryMiB(memoryBytes),
     ...(!Number.isInteger(cpus) && { cpuLimit: cpus }),
-    vcpus: Math.max(1, Math.ceil(cpus)),
+    vcpus: vcpusFor(cpus),
     storageBytes: request.storageBytes ?? host.storageBytes,
     kernelPath: request.kernelPath ?? host.kernelPath,
     initramfsPath: host.initramfsPath,
     accelerator: request.accelerator ?? host.accelerator,
     cold: request.cold,
+    templateScope: request.templateScope ?? host.templateScope,
   };
+}
+
+/** The microVM of a container that asks for no size of its own. */
+export function defaultVmSize(host: Pick<HostDefaults, 'memoryBytes' | 'cpus'>): {
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+} {
+  return { vcpus: vcpusFor(host.cpus), memoryMiB: vmMemoryMiB(host.memoryBytes) };
+}
+
+function vcpusFor(cpus: number): number {
+  return Math.max(1, Math.ceil(cpus));
+}
+
+function vmMemoryMiB(memoryBytes: number): number {
+  return Math.ceil(memoryBytes / mebibyte) + guestOverheadMiB;
 }
 
 function mergeCommand(

@@ -14,6 +14,12 @@ export const VmRecordSchema = z.object({
   vsockCid: z.int().optional(),
 });
 
+const TemplateScopeSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('host') }),
+  z.object({ kind: z.literal('none') }),
+  z.object({ kind: z.literal('tenant'), name: z.string() }),
+]);
+
 const ContainerConfigSchema = z.object({
   /** As the user wrote it. */
   image: z.string(),
@@ -55,6 +61,8 @@ const ContainerConfigSchema = z.object({
   initramfsPath: z.string(),
   accelerator: z.enum(['auto', 'kvm', 'tcg']),
   cold: z.boolean(),
+  /** Whose guests its microVM may share memory with; absent in files of before there were clones. */
+  templateScope: TemplateScopeSchema.default({ kind: 'host' }),
 });
 
 const ContainerStateSchema = z.object({

@@ -63,6 +63,13 @@ export class ContainerStore {
     return this.#records.get(id);
   }
 
+  /** @throws HrunError NOT_FOUND */
+  known(id: ContainerId): ContainerRecord {
+    const record = this.#records.get(id);
+    if (record === undefined) throw new HrunError('NOT_FOUND', `No such container: ${id.slice(0, 12)}`);
+    return record;
+  }
+
   isNameTaken(name: string): boolean {
     return this.#reserved.has(name) || this.list().some((record) => record.name === name);
   }
@@ -122,7 +129,7 @@ export class ContainerStore {
     this.#reserved.add(record.name);
     try {
       await mkdir(this.directoryOf(record.id), { mode: 0o700 });
-      await this.#write(record);
+      await this.#write(record, !record.config.autoRemove);
     } catch (cause) {
       await rm(this.directoryOf(record.id), { recursive: true, force: true });
       throw cause;
@@ -137,7 +144,7 @@ export class ContainerStore {
    */
   async update(id: ContainerId, change: Partial<ContainerState>): Promise<ContainerRecord> {
     using _turn = await this.#turns.lock(id, never);
-    const old = this.#known(id);
+    const old = this.known(id);
     const status = change.status ?? old.state.status;
     if (status !== old.state.status && !mayBecome(old.state.status, status)) {
       throw new HrunError(
@@ -145,17 +152,23 @@ export class ContainerStore {
         `container ${old.name} is ${old.state.status}, it cannot become ${status}`,
       );
     }
-    return await this.#write({ ...old, state: { ...old.state, ...change } });
+    // A crash of the host ends every microVM. What must be known after it is that a container ran, and how it ended;
+    // a container that is removed at its end has nothing to tell.
+    const matters = status === 'running' || status === 'exited';
+    return await this.#write(
+      { ...old, state: { ...old.state, ...change } },
+      matters && !old.config.autoRemove,
+    );
   }
 
   /** @throws HrunError ALREADY_EXISTS when the name is taken */
   async rename(id: ContainerId, name: string): Promise<void> {
     using _turn = await this.#turns.lock(id, never);
-    const old = this.#known(id);
+    const old = this.known(id);
     this.refuseTakenName(name);
     this.#reserved.add(name);
     try {
-      await this.#write({ ...old, name });
+      await this.#write({ ...old, name }, true);
     } finally {
       this.#reserved.delete(name);
     }
@@ -164,7 +177,7 @@ export class ContainerStore {
   /** Forgets a container and deletes its files; an interrupted deletion is finished by the next `open`. */
   async remove(id: ContainerId): Promise<void> {
     using _turn = await this.#turns.lock(id, never);
-    this.#known(id);
+    this.known(id);
     const doomed = `${this.directoryOf(id)}.removing`;
     await rename(this.directoryOf(id), doomed);
     this.#records.delete(id);
@@ -172,14 +185,9 @@ export class ContainerStore {
     await rm(doomed, { recursive: true, force: true });
   }
 
-  #known(id: ContainerId): ContainerRecord {
-    const record = this.#records.get(id);
-    if (record === undefined) throw new HrunError('NOT_FOUND', `No such container: ${id.slice(0, 12)}`);
-    return record;
-  }
-
-  async #write(record: ContainerRecord): Promise<ContainerRecord> {
-    await writeFileAtomically(join(this.directoryOf(record.id), 'container.json'), JSON.stringify(record));
+  async #write(record: ContainerRecord, durable: boolean): Promise<ContainerRecord> {
+    const path = join(this.directoryOf(record.id), 'container.json');
+    await writeFileAtomically(path, JSON.stringify(record), { durable });
     this.#records.set(record.id, record);
     this.#changed.notify();
     return record;
@@ -189,7 +197,10 @@ export class ContainerStore {
 async function readRecord(directory: string, id: ContainerId): Promise<ContainerRecord | undefined> {
   const path = join(directory, 'container.json');
   try {
-    const record = ContainerRecordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    const text = await readFile(path, 'utf8');
+    // the host crashed before the first record reached its disk: nothing of it is there, or zeroes
+    if (/^\0*$/.test(text)) return undefined;
+    const record = ContainerRecordSchema.parse(JSON.parse(text));
     if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
     return { ...record, id };
   } catch (cause) {

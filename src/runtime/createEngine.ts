@@ -8,22 +8,30 @@ import { Semaphore } from '../base/semaphore.ts';
 import { freeBytesOf } from '../image/diskFull.ts';
 import { Images } from '../image/images.ts';
 import { hostPlatform } from '../image/platform.ts';
+import type { BuildDeps } from '../pool/buildTemplate.ts';
+import { Guests } from '../pool/guests.ts';
+import { Pool, type PoolPolicy } from '../pool/pool.ts';
+import { TemplateStore } from '../pool/templateStore.ts';
+import { Templates } from '../pool/templates.ts';
 import { chooseAccelerator, type ProbeDeps } from '../vmm/qemu/accelerator.ts';
 import { findQemu } from '../vmm/qemu/findQemu.ts';
 import { containerEngine } from './containerEngine.ts';
 import { ContainerStore } from './containerStore.ts';
 import type { Engine } from './engine.ts';
 import { containerImages, imageEngine } from './imageEngine.ts';
+import { LaunchStats } from './launchStats.ts';
 import { LiveContainers } from './liveContainers.ts';
 import { LiveOciContainers } from './oci/liveOci.ts';
 import type { OciDeps } from './oci/ociDeps.ts';
 import { OciStore } from './oci/ociStore.ts';
 import { ociEngine } from './oci/ociVerbs.ts';
 import { ociRunDirs, recoverOci } from './oci/recoverOci.ts';
+import { poolEngine } from './poolEngine.ts';
 import { recoverContainers } from './recoverContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { systemEngine } from './systemEngine.ts';
 import { unpackerInVm } from './unpackVm.ts';
+import { warmDisks } from './warmDisks.ts';
 
 /** A layer that claims more when decompressed is a bomb. */
 const maxLayerBytes = 64 * 1024 ** 3;
@@ -79,17 +87,32 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     log,
     defaults,
     now: () => process.hrtime.bigint(),
-    vmm: async () => ({ qemuPath: await qemuPath(), log }),
+    vmm: async () => ({ qemuPath: await qemuPath(), preloadPath: dist.preloadPath, log }),
     accelerator: async (wanted: RuntimeDeps['config']['accelerator'], until: AbortSignal) =>
       wanted === 'tcg' ? wanted : await chooseAccelerator(wanted, await probe(), until),
     shareServer: () => firstExecutable(shareServers),
   };
+  const build = async (until: AbortSignal): Promise<BuildDeps> => ({
+    ...(await host.vmm()),
+    vmsDir: paths.vms,
+    limits: config,
+    warmDisks: await warmDisks(paths.cache, config.storageBytes, until),
+  });
+  const templates = new Templates({
+    store: await TemplateStore.open(join(paths.cache, 'templates')),
+    build,
+    now: host.now,
+  });
+  const pool = new Pool(poolPolicy(config), { templates, log, build });
+  const guests = new Guests({ templates, pool, build });
   const imageDeps = { images, containers: store, insecureRegistries: config.insecureRegistries };
   const deps: RuntimeDeps = {
     ...host,
     store,
     live: new LiveContainers(),
-    images: containerImages({ ...imageDeps, unpacker: unpackerInVm(host) }),
+    guests,
+    launches: new LaunchStats(),
+    images: containerImages({ ...imageDeps, unpacker: unpackerInVm({ ...host, guests }) }),
   };
   const oci: OciDeps = {
     ...host,
@@ -104,6 +127,21 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     containers: containerEngine(deps),
     images: imageEngine(imageDeps),
     system: systemEngine(deps, { images, qemuPath, probe }),
+    pool: poolEngine(deps, templates, pool),
+    async close() {
+      await pool[Symbol.asyncDispose]();
+      templates[Symbol.dispose]();
+    },
+  };
+}
+
+function poolPolicy(config: Config): PoolPolicy {
+  return {
+    ready: config.poolReady,
+    idleTimeoutMs: config.poolIdleTimeoutMs,
+    refillPauseMs: config.poolRefillPauseMs,
+    memoryCeilingBytes: config.poolMemoryBytes,
+    minAvailablePercent: config.poolMinAvailablePercent,
   };
 }
 

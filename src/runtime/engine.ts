@@ -1,5 +1,7 @@
 import type { ContainerId, Digest } from '../base/ids.ts';
 import type { Timing } from '../base/phases.ts';
+import type { WishedScope } from '../base/templateScope.ts';
+import type { PoolPolicy, PoolStatus } from '../pool/pool.ts';
 import type { AttachIo } from './attachIo.ts';
 import type { AttachRecord } from './attachRecord.ts';
 import type { CallerFiles } from './callerFiles.ts';
@@ -16,6 +18,7 @@ import type {
   LogChunk,
   ProcessRow,
   SystemInfo,
+  TemplateView,
   VersionFacts,
 } from './views.ts';
 
@@ -28,6 +31,29 @@ export interface Engine {
   readonly images: ImageEngine;
   readonly system: SystemEngine;
   readonly oci: OciEngine;
+  readonly pool: PoolEngine;
+  /** Ends what belongs to this daemon alone: microVMs that wait for a container. Containers run on. */
+  close(): Promise<void>;
+}
+
+export interface PoolEngine {
+  /** Templates on disk, newest first. */
+  templates(): Promise<readonly TemplateView[]>;
+  /** Makes the template of a shape, if it is not there. */
+  buildTemplate(request: BuildTemplateRequest, signal: AbortSignal): Promise<TemplateView>;
+  /** @param id a template's id, or the beginning of one; answers the whole. @throws HrunError NOT_FOUND */
+  removeTemplate(id: string): Promise<string>;
+  /** Removes templates that fit no more, or all. */
+  pruneTemplates(all: boolean, signal: AbortSignal): Promise<readonly TemplateView[]>;
+  status(): PoolStatus;
+  /** Until this daemon ends; lasting changes are made in the configuration. */
+  setPolicy(change: Partial<PoolPolicy>): Promise<PoolStatus>;
+}
+
+export interface BuildTemplateRequest {
+  readonly memoryBytes?: number;
+  readonly cpus?: number;
+  readonly scope?: WishedScope;
 }
 
 export interface ContainerEngine {

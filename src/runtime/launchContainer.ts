@@ -1,13 +1,13 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, HrunError } from '../base/errors.ts';
-import { newVmId, parseVmId } from '../base/ids.ts';
+import { parseVmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
-import { adoptGuestVm, type GuestVm, openGuestVm } from '../pool/guestVm.ts';
-import type { VmRequest } from '../vmm/microVm.ts';
+import { adoptGuestVm, type GuestVm } from '../pool/guestVm.ts';
 import type { TerminalSize } from './attachIo.ts';
 import type { CallerFiles } from './callerFiles.ts';
-import type { ContainerRecord } from './containerRecord.ts';
+import { defaultVmSize } from './containerConfig.ts';
+import type { ContainerRecord, ContainerState } from './containerRecord.ts';
 import type { Progress } from './engine.ts';
 import { guestContainer } from './guestContainer.ts';
 import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
@@ -33,6 +33,7 @@ export interface PreparedContainer extends AsyncDisposable {
   readonly init: GuestProcess;
   readonly log: OutputLog;
   readonly standInPid: number | undefined;
+  readonly accelerator: ContainerState['accelerator'];
 }
 
 /**
@@ -44,12 +45,13 @@ export async function prepareContainer(
   record: ContainerRecord,
   deps: RuntimeDeps,
   options: LaunchOptions,
+  starting: Partial<ContainerState>,
   signal: AbortSignal,
 ): Promise<PreparedContainer> {
   const { phases, terminalSize } = options;
   await using undo = new AsyncDisposableStack();
   const log = undo.use(await openContainerLog(record, deps));
-  const running = undo.use(await openContainerVm(record, deps, options, signal));
+  const running = undo.use(await openContainerVm(record, deps, options, signal, starting));
   const { client } = await running.guest.agent(signal);
   await client.createContainer(guestContainer(record, running.imageFs, terminalSize), signal);
   phases.end('rootfs');
@@ -60,6 +62,7 @@ export async function prepareContainer(
     init,
     log,
     standInPid: running.standInPid,
+    accelerator: running.accelerator,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
@@ -70,7 +73,7 @@ export async function adoptContainer(
   deps: RuntimeDeps,
   signal: AbortSignal,
 ): Promise<PreparedContainer> {
-  const { vm, vmRunDir, standInPid } = record.state;
+  const { vm, vmRunDir, standInPid, accelerator } = record.state;
   await using undo = new AsyncDisposableStack();
   const log = undo.use(await openContainerLog(record, deps));
   if (vmRunDir !== undefined) undo.defer(() => rm(vmRunDir, { recursive: true, force: true }));
@@ -84,66 +87,88 @@ export async function adoptContainer(
   const guest = undo.use(await adoptGuestVm(vmRecord, await deps.vmm(signal), deps.config, signal));
   const init = new GuestProcess(guest, record.id, initProcessId);
   const owned = undo.move();
-  return { guest, init, log, standInPid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { guest, init, log, standInPid, accelerator, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 export interface ContainerVm extends AsyncDisposable {
   readonly guest: GuestVm;
   readonly imageFs: string;
   readonly standInPid: number | undefined;
+  readonly accelerator: NonNullable<ContainerState['accelerator']>;
 }
 
-/** Boots a microVM with the disks and shares of a container; nothing runs in it yet. */
+/**
+ * A microVM with the disks and shares of a container; nothing runs in it yet.
+ * @param starting what the state of the container becomes as soon as it is known where its microVM will be
+ */
 export async function openContainerVm(
   { id, config }: ContainerRecord,
   deps: RuntimeDeps,
   { files, progress, phases }: Pick<LaunchOptions, 'files' | 'progress' | 'phases'>,
   signal: AbortSignal,
+  starting: Partial<ContainerState> = {},
 ): Promise<ContainerVm> {
   await using undo = new AsyncDisposableStack();
   const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
   phases.end('image');
-  const vmId = newVmId();
-  const runDir = join(deps.paths.vms, vmId);
-  await deps.store.update(id, { vmRunDir: runDir });
-  await mkdir(runDir, { mode: 0o700 });
-  undo.defer(() => rm(runDir, { recursive: true, force: true }));
+  const accelerator = await deps.accelerator(config.accelerator, signal);
+  const reservation = undo.use(
+    await deps.guests.reserve(
+      {
+        shape: {
+          kernelPath: config.kernelPath,
+          initramfsPath: config.initramfsPath,
+          accelerator,
+          vcpus: config.vcpus,
+          memoryMiB: config.vmMemoryMiB,
+          transport: 'serial',
+          kernelParameters: [],
+        },
+        scope: config.templateScope,
+        cold: config.cold,
+        share: config.binds.length > 0,
+        common: isDefaultShape(config, deps),
+      },
+      signal,
+    ),
+  );
+  const { runDir } = reservation;
+  // so that a guest whose daemon dies meanwhile is found
+  await deps.store.update(id, { ...starting, vmRunDir: runDir });
   const scratchPath = await scratchDisk(id, config.storageBytes, config.autoRemove, deps, signal);
   phases.end('scratch');
   const shares = undo.use(await openShares(config.binds, runDir, files, await deps.shareServer(), signal));
   if (shares !== undefined) phases.end('share');
-  const accelerator = await deps.accelerator(config.accelerator, signal);
-  const request: VmRequest = {
-    id: vmId,
-    runDir,
-    shape: {
-      kernelPath: config.kernelPath,
-      initramfsPath: config.initramfsPath,
-      accelerator,
-      vcpus: config.vcpus,
-      memoryMiB: config.vmMemoryMiB,
-      transport: 'serial',
-      kernelParameters: [],
-    },
-    imageDisk: { serial: imageDiskSerial, path: disk.path, readonly: true },
-    scratchDisk: { serial: scratchDiskSerial, path: scratchPath, readonly: false },
-    ...(shares && { share: { tag: shareTag, socketPath: shares.socketPath } }),
-  };
   const guest = undo.use(
-    await openGuestVm(request, config.hostname, await deps.vmm(signal), deps.config, phases, signal),
+    await reservation.open(
+      {
+        imageDisk: { serial: imageDiskSerial, path: disk.path, readonly: true },
+        scratchDisk: { serial: scratchDiskSerial, path: scratchPath, readonly: false },
+        ...(shares && { share: { tag: shareTag, socketPath: shares.socketPath } }),
+        hostname: config.hostname,
+      },
+      phases,
+      signal,
+    ),
   );
-  await deps.store.update(id, {
-    vm: guest.vm.record,
-    accelerator,
-    ...(shares && { standInPid: shares.pid }),
-  });
   const owned = undo.move();
   return {
     guest,
     imageFs: disk.fs,
     standInPid: shares?.pid,
+    accelerator,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** What a container gets whose user asked for nothing else. */
+function isDefaultShape(config: ContainerRecord['config'], deps: RuntimeDeps): boolean {
+  const { vcpus, memoryMiB } = defaultVmSize(deps.config);
+  return (
+    config.kernelPath === deps.defaults.kernelPath &&
+    config.vcpus === vcpus &&
+    config.vmMemoryMiB === memoryMiB
+  );
 }
 
 /** The output log of a container: of one that runs, only its watcher may open it. */

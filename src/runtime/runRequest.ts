@@ -1,3 +1,5 @@
+import type { WishedScope } from '../base/templateScope.ts';
+
 /**
  * What a user asks of `hrun create`, `run` and `exec`: parsed and checked as far as it can be without looking at the
  * image or the disk. Absent means "as the image or the configuration says".
@@ -43,6 +45,8 @@ export interface CreateRequest {
   readonly accelerator?: 'auto' | 'kvm' | 'tcg';
   /** Boot instead of cloning or claiming from the pool. */
   readonly cold: boolean;
+  /** Whose guests its microVM may share memory with. */
+  readonly templateScope?: WishedScope;
   readonly network: 'none';
   /** Signal number. */
   readonly stopSignal?: number;

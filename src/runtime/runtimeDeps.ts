@@ -1,10 +1,12 @@
 import type { Config } from '../base/config.ts';
 import type { Log } from '../base/log.ts';
 import type { Paths } from '../base/paths.ts';
+import type { Guests } from '../pool/guests.ts';
 import type { VmmDeps } from '../vmm/deps.ts';
 import type { Accelerator } from '../vmm/microVm.ts';
 import type { ContainerImages } from './containerImages.ts';
 import type { ContainerStore } from './containerStore.ts';
+import type { LaunchStats } from './launchStats.ts';
 import type { LiveContainers } from './liveContainers.ts';
 
 /** What the engine stands on; built once, in the daemon's main. */
@@ -15,6 +17,8 @@ export interface RuntimeDeps {
   readonly store: ContainerStore;
   readonly live: LiveContainers;
   readonly images: ContainerImages;
+  readonly guests: Guests;
+  readonly launches: LaunchStats;
   readonly defaults: { readonly kernelPath: string; readonly initramfsPath: string };
   /** Monotonic clock, nanoseconds. */
   now(): bigint;

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../base/errors.ts';
+import { HrunError, messageOf } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
 import type { Timing } from '../base/phases.ts';
-import type { ContainerRecord, ContainerState } from './containerRecord.ts';
+import { type ContainerRecord, type ContainerState, mayBecome } from './containerRecord.ts';
 import type { OutputSink } from './guestProcess.ts';
 import {
   adoptContainer,
@@ -37,21 +37,25 @@ export async function startContainer(
   signal: AbortSignal,
 ): Promise<LiveContainer> {
   using _disks = await deps.live.disks.lock(id, signal);
-  const before = deps.store.get(id)?.state;
-  const record = await deps.store.update(id, {
+  const record = deps.store.known(id);
+  const before = record.state;
+  if (!mayBecome(before.status, 'starting')) {
+    throw new HrunError('WRONG_STATE', `container ${record.name} is ${before.status}`);
+  }
+  const starting: Partial<ContainerState> = {
     status: 'starting',
-    onFailedStart: before?.onFailedStart ?? (before?.status === 'exited' ? 'exited' : 'created'),
-  });
+    onFailedStart: before.onFailedStart ?? (before.status === 'exited' ? 'exited' : 'created'),
+  };
   try {
     await using undo = new AsyncDisposableStack();
-    const prepared = undo.use(await prepareContainer(record, deps, options, signal));
+    const prepared = undo.use(await prepareContainer(record, deps, options, starting, signal));
     const { stdout, stderr } = prepared.log.lengths;
-    await deps.store.update(id, { logBase: { stdout: Number(stdout), stderr: Number(stderr) } });
     await options.beforeStart();
     const { client } = await prepared.guest.agent(signal);
     signal.throwIfAborted();
     await client.startContainer(id, never);
     options.phases.end('start');
+    deps.launches.add(options.phases.timing());
     const running = await deps.store.update(id, {
       status: 'running',
       startedAt: new Date().toISOString(),
@@ -60,11 +64,15 @@ export async function startContainer(
       oomKilled: false,
       error: '',
       onFailedStart: undefined,
+      vm: prepared.guest.vm.record,
+      accelerator: prepared.accelerator,
+      standInPid: prepared.standInPid,
+      logBase: { stdout: Number(stdout), stderr: Number(stderr) },
     });
     undo.move();
     return watch(running, prepared, deps, () => options.phases.timing());
   } catch (error) {
-    await undoStart(id, deps);
+    if (deps.store.get(id)?.state.status === 'starting') await undoStart(id, deps);
     throw error;
   }
 }

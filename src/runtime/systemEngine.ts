@@ -18,7 +18,7 @@ export interface SystemParts {
 
 /** What the verbs about the host and the daemon mean. */
 export function systemEngine(deps: RuntimeDeps, { images, qemuPath, probe }: SystemParts): SystemEngine {
-  const { defaults, store, live } = deps;
+  const { defaults, store, live, launches } = deps;
   const releases = new Map<string, string | undefined>();
 
   /** The kernel's file is large: it is searched once for each state of it. */
@@ -54,6 +54,7 @@ export function systemEngine(deps: RuntimeDeps, { images, qemuPath, probe }: Sys
         containers: { total: records.length, running, stopped: records.length - running },
         images: images.store.list().length,
         accelerator,
+        launches: launches.summaries(),
         hostCpus: availableParallelism(),
         hostMemoryBytes: totalmem(),
         hostKernel: release(),

@@ -1,58 +1,53 @@
-import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { AgentClient } from '../agent/client.ts';
 import { failureReasonOf } from '../agent/failure.ts';
 import { abortable } from '../base/abort.ts';
 import { type ErrorCode, HrunError, isHrunError } from '../base/errors.ts';
-import { newVmId } from '../base/ids.ts';
 import { PhaseClock } from '../base/phases.ts';
 import type { Unpacker } from '../image/imageDisk.ts';
 import type { LayerExtent } from '../image/plainLayers.ts';
 import { shortDigest } from '../image/progress.ts';
-import { openGuestVm } from '../pool/guestVm.ts';
 import { whileRunning } from '../vmm/whileRunning.ts';
+import { defaultVmSize } from './containerConfig.ts';
+import { imageDiskSerial, scratchDiskSerial } from './guestDevices.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
-const vcpus = 1;
-/** Page cache for the layers is what makes unpacking fast. */
-const memoryMiB = 512;
 const hints: Partial<Record<ErrorCode, string>> = {
   LAYER_CORRUPT: 'remove the image and get it again; if that does not help, it was built wrong',
   DISK_FULL: 'raise imageDiskSize in the configuration',
 };
-const sourceSerial = 'layers';
-const targetSerial = 'target';
 
 /** Unpacks layers inside a microVM that is made for it and thrown away: no archive is parsed on the host. */
 export function unpackerInVm(
-  deps: Pick<RuntimeDeps, 'config' | 'paths' | 'defaults' | 'vmm' | 'accelerator' | 'now'>,
+  deps: Pick<RuntimeDeps, 'config' | 'defaults' | 'guests' | 'accelerator' | 'now'>,
 ): Unpacker {
   return {
     async unpack(request, signal) {
       await using undo = new AsyncDisposableStack();
-      const id = newVmId();
-      const runDir = join(deps.paths.vms, id);
-      await mkdir(runDir, { mode: 0o700 });
-      undo.defer(() => rm(runDir, { recursive: true, force: true }));
-      const guest = undo.use(
-        await openGuestVm(
+      const reservation = undo.use(
+        await deps.guests.reserve(
           {
-            id,
-            runDir,
             shape: {
               ...deps.defaults,
               accelerator: await deps.accelerator(deps.config.accelerator, signal),
-              vcpus,
-              memoryMiB,
+              ...defaultVmSize(deps.config),
               transport: 'serial',
               kernelParameters: [],
             },
-            imageDisk: { serial: sourceSerial, path: request.sourcePath, readonly: true },
-            scratchDisk: { serial: targetSerial, path: request.targetPath, readonly: false },
+            scope: deps.config.templateScope,
+            cold: false,
+            share: false,
+            common: true,
           },
-          'unpack',
-          await deps.vmm(signal),
-          deps.config,
+          signal,
+        ),
+      );
+      const guest = undo.use(
+        await reservation.open(
+          {
+            imageDisk: { serial: imageDiskSerial, path: request.sourcePath, readonly: true },
+            scratchDisk: { serial: scratchDiskSerial, path: request.targetPath, readonly: false },
+            hostname: 'unpack',
+          },
           new PhaseClock(deps.now),
           signal,
         ),
@@ -97,8 +92,8 @@ function withHint(error: unknown): unknown {
 
 function unpackLayersRequest({ offset, length, digest }: LayerExtent, subject: string, maxEntries: number) {
   return {
-    sourceSerial,
-    targetSerial,
+    sourceSerial: imageDiskSerial,
+    targetSerial: scratchDiskSerial,
     // what the agent calls the layer when it complains
     layers: [
       {

@@ -1,5 +1,6 @@
 import type { ContainerId, Digest } from '../base/ids.ts';
 import type { ContainerRecord } from './containerRecord.ts';
+import type { LaunchSummary } from './launchStats.ts';
 
 /** A container as lists show it. */
 export interface ContainerSummary {
@@ -110,6 +111,21 @@ export interface ContainerPathStat {
   readonly linkTarget: string;
 }
 
+export interface TemplateView {
+  readonly id: string;
+  readonly createdAtMs: number;
+  readonly buildMs: number;
+  readonly accelerator: 'kvm' | 'tcg';
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+  /** `host` or `tenant=NAME`. */
+  readonly scope: string;
+  /** What it takes on disk. */
+  readonly sizeBytes: number;
+  readonly kernelPath: string;
+  readonly qemuVersion: string;
+}
+
 export interface VersionFacts {
   readonly qemuVersion?: string;
   readonly qemuPath?: string;
@@ -121,6 +137,8 @@ export interface SystemInfo {
   readonly containers: { readonly total: number; readonly running: number; readonly stopped: number };
   readonly images: number;
   readonly accelerator: 'kvm' | 'tcg' | 'unknown';
+  /** How long the launches of this daemon took. */
+  readonly launches: readonly LaunchSummary[];
   readonly hostCpus: number;
   readonly hostMemoryBytes: number;
   readonly hostKernel: string;

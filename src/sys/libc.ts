@@ -15,6 +15,7 @@ export interface Libc {
   socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
   bind(fd: number, address: NativeAddress, length: number): number;
   listen(fd: number, backlog: number): number;
+  memfd_create(name: string, flags: number): number;
   getsockopt(fd: number, level: number, name: number, value: NativeAddress, length: Uint32Array): number;
   setsockopt(fd: number, level: number, name: number, value: NativeAddress, length: number): number;
   send(fd: number, bytes: Uint8Array, length: number, flags: number): number | bigint;
@@ -54,6 +55,7 @@ function load(): Libc {
     socketpair: self.func('int socketpair(int domain, int type, int protocol, int *fds)'),
     bind: self.func('int bind(int fd, void *address, uint32_t length)'),
     listen: self.func('int listen(int fd, int backlog)'),
+    memfd_create: self.func('int memfd_create(const char *name, unsigned int flags)'),
     getsockopt: self.func('int getsockopt(int fd, int level, int name, void *value, uint32_t *length)'),
     setsockopt: self.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
     send: self.func('int64_t send(int fd, void *bytes, size_t length, int flags)'),

@@ -18,7 +18,7 @@ export interface ProcessIdentity {
 /** The identity of the live process `pid`; undefined when there is none or it is a zombie. */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | undefined> {
   const stat = await readProcStat(pid);
-  return stat === undefined || isDead(stat.state) ? undefined : { pid, startTicks: stat.startTicks };
+  return stat === undefined || isDead(stat) ? undefined : { pid, startTicks: stat.startTicks };
 }
 
 /** True while exactly this process runs; a zombie does not. */
@@ -62,18 +62,33 @@ export async function residentBytes(pid: number): Promise<number | undefined> {
   return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
 }
 
+/** Memory that only this process has, bytes (smaps_rollup of proc(5)); undefined when it is gone. */
+export async function privateBytes(pid: number): Promise<number | undefined> {
+  const rollup = await readProcFile(`/proc/${pid}/smaps_rollup`);
+  if (rollup === undefined) return undefined;
+  const kibibytes = [...rollup.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+) kB$/gm)];
+  return kibibytes.reduce((sum, [, value]) => sum + Number(value) * 1024, 0);
+}
+
 /** Identifies this boot of the host: a pid recorded under another one is nobody's. */
 export async function hostBootId(): Promise<string> {
   return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }
 
-async function readProcStat(pid: number): Promise<{ state: string; startTicks: string } | undefined> {
+interface ProcStat {
+  readonly state: string;
+  readonly threads: number;
+  readonly startTicks: string;
+}
+
+async function readProcStat(pid: number): Promise<ProcStat | undefined> {
   const text = await readProcFile(`/proc/${pid}/stat`);
   if (text === undefined) return undefined;
   // the command name in parentheses may hold anything, ")" and blanks too
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const [state, startTicks] = [fields[0], fields[19]];
-  return state === undefined || startTicks === undefined ? undefined : { state, startTicks };
+  const [state, threads, startTicks] = [fields[0], fields[17], fields[19]];
+  if (state === undefined || startTicks === undefined) return undefined;
+  return { state, threads: Number(threads), startTicks };
 }
 
 async function readProcFile(path: string): Promise<string | undefined> {
@@ -85,6 +100,7 @@ async function readProcFile(path: string): Promise<string | undefined> {
   }
 }
 
-function isDead(state: string): boolean {
-  return state === 'Z' || state === 'X' || state === 'x';
+/** A first thread that has ended is a zombie while the others still hold memory, locks and sockets. */
+function isDead({ state, threads }: ProcStat): boolean {
+  return (state === 'Z' && threads <= 1) || state === 'X' || state === 'x';
 }

@@ -19,10 +19,22 @@ export async function copySparse(from: string, to: string, signal: AbortSignal):
   const { size } = await source.stat();
   await target.truncate(size);
   const buffer = Buffer.allocUnsafe(chunkBytes);
-  for (let position = seek(source, 0, SEEK_DATA, from); position !== undefined && position < size; ) {
-    const end = seek(source, position, SEEK_HOLE, from) ?? size;
-    await copyRange(source, target, position, end, buffer, signal);
-    position = seek(source, end, SEEK_DATA, from);
+  for (const { start, end } of dataRanges(source, size, from)) {
+    await copyRange(source, target, start, end, buffer, signal);
+  }
+}
+
+/** The parts of a file of `size` bytes that are no holes, in order. `subject` names the file in errors. */
+export function* dataRanges(
+  file: FileHandle,
+  size: number,
+  subject: string,
+): Generator<{ readonly start: number; readonly end: number }> {
+  let start = seek(file, 0, SEEK_DATA, subject);
+  while (start !== undefined && start < size) {
+    const end = seek(file, start, SEEK_HOLE, subject) ?? size;
+    yield { start, end };
+    start = seek(file, end, SEEK_DATA, subject);
   }
 }
 

@@ -28,16 +28,26 @@ export interface VmRequest {
   /** Directory of this VM's sockets and logs: exists, 0700, short enough for unix socket paths. */
   readonly runDir: string;
   readonly shape: VmShape;
-  /** The read-only slot. */
-  readonly imageDisk?: Disk;
-  /** The writable slot. */
-  readonly scratchDisk?: Disk;
+  /** The read-only slot; `empty` is there and can be filled later. Its serial number is `image` if it can be. */
+  readonly imageDisk?: Disk | 'empty';
+  /** The writable slot, likewise, `scratch`. */
+  readonly scratchDisk?: Disk | 'empty';
   /** Network devices, each without a link to anything until `plugNic`; 1 if not given. */
   readonly nicSlots?: number;
   /** A vhost-user-fs server that already listens. */
   readonly share?: { readonly tag: string; readonly socketPath: string };
   /** Awaited with QEMU's pid before its control channel is used: the moment to move it into cgroups. */
   readonly onStarted?: (pid: number) => Promise<void>;
+}
+
+export type DiskSlot = 'image' | 'scratch';
+
+/** A guest saved by `MicroVm.save`. Every clone maps its RAM copy-on-write. */
+export interface VmTemplate {
+  /** A memfd with the guest's RAM, sealed: a clone could otherwise punch holes into it, under all the others. */
+  readonly ramFd: number;
+  /** A memfd, sealed, with the state of the devices. */
+  readonly stateFd: number;
 }
 
 /** What the next daemon needs to find a running VM again; JSON, part of the container's state file. */
@@ -71,6 +81,16 @@ export interface MicroVm extends AsyncDisposable {
    */
   plugNic(slot: number, tapFd: number, signal: AbortSignal): Promise<void>;
   unplugNic(slot: number, signal: AbortSignal): Promise<void>;
+  /** Gives a slot its disk, or takes it away again. The guest sees the same device, still of the size it began with. */
+  fillSlot(slot: DiskSlot, disk: Disk | 'empty', signal: AbortSignal): Promise<void>;
+  /** Stops the guest's CPUs and clock until `resume`. */
+  pause(signal: AbortSignal): Promise<void>;
+  resume(signal: AbortSignal): Promise<void>;
+  /**
+   * Stops the guest for good and answers the state of its devices. Its RAM is then as the state needs it in the memfd
+   * that it was booted with.
+   */
+  save(signal: AbortSignal): Promise<Buffer>;
   /** The last bytes (up to 64 KiB) of the serial console, control characters replaced. Works after a panic too. */
   consoleTail(signal: AbortSignal): Promise<string>;
   /** Settles once, when the guest no longer runs; never rejects. The VMM may linger until dispose. */

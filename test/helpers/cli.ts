@@ -7,7 +7,13 @@ import { runCommand } from '../../src/cli/main.ts';
 import type { Session } from '../../src/cli/session.ts';
 import type { AttachIo, InputPiece, OutputChannel } from '../../src/runtime/attachIo.ts';
 import type { CallerFiles } from '../../src/runtime/callerFiles.ts';
-import type { ContainerEngine, Engine, ImageEngine, SystemEngine } from '../../src/runtime/engine.ts';
+import type {
+  ContainerEngine,
+  Engine,
+  ImageEngine,
+  PoolEngine,
+  SystemEngine,
+} from '../../src/runtime/engine.ts';
 import type { OciEngine } from '../../src/runtime/oci/ociEngine.ts';
 
 export const nowMs = Date.parse('2026-01-31T12:00:00Z');
@@ -20,6 +26,7 @@ export interface FakeEngine {
   readonly images?: Partial<ImageEngine>;
   readonly system?: Partial<SystemEngine>;
   readonly oci?: Partial<OciEngine>;
+  readonly pool?: Partial<PoolEngine>;
 }
 
 export interface FakeCaller {
@@ -95,6 +102,8 @@ function engineOf(fake: FakeEngine): Engine {
     images: strict<ImageEngine>(fake.images),
     system: strict<SystemEngine>(fake.system),
     oci: strict<OciEngine>({ has: () => false, ...fake.oci }),
+    pool: strict<PoolEngine>(fake.pool),
+    close: async () => {},
   };
 }
 

@@ -59,7 +59,7 @@ export async function newHrunHost(): Promise<HrunHost> {
     });
     return await resultOf(child, options.input);
   };
-  const processes = () => processesNaming(directory);
+  const processes = () => processesNaming([directory]);
 
   return {
     directory,
@@ -79,8 +79,10 @@ export async function newHrunHost(): Promise<HrunHost> {
       return (facts as { pid: number }).pid;
     },
     [Symbol.asyncDispose]: async () => {
+      // microVMs carry the names of their directories
+      const vms = (await readdir(join(run, 'vms')).catch(() => [])).map((id) => `hrun-${id}`);
       const stopped = await hrun(['daemon', 'stop', '--force']);
-      const left = await processesAfter(endingMs, processes);
+      const left = await processesAfter(endingMs, () => processesNaming([directory, ...vms]));
       for (const { pid } of left) kill(pid);
       const mounts = (await readFile('/proc/self/mountinfo', 'utf8'))
         .split('\n')
@@ -129,7 +131,7 @@ export async function resultOf(child: ChildProcess, input?: string | Uint8Array)
   return { code, stdout: stdout.toString(), stderr: stderr.toString() };
 }
 
-async function processesNaming(directory: string): Promise<{ pid: number; command: string }[]> {
+async function processesNaming(names: readonly string[]): Promise<{ pid: number; command: string }[]> {
   const found: { pid: number; command: string }[] = [];
   for (const entry of await readdir('/proc')) {
     const pid = Number(entry);
@@ -137,7 +139,8 @@ async function processesNaming(directory: string): Promise<{ pid: number; comman
     const read = (name: string) => readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => '');
     const [command, environment] = [await read('cmdline'), await read('environ')];
     const working = await readlink(`/proc/${pid}/cwd`).catch(() => '');
-    if ([command, environment, working].some((text) => text.includes(directory))) {
+    const texts = [command, environment, working];
+    if (names.some((name) => texts.some((text) => text.includes(name)))) {
       found.push({ pid, command: command.replaceAll('\0', ' ').trim() });
     }
   }

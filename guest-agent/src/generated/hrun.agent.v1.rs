@@ -13,7 +13,8 @@ pub struct HelloResponse {
     pub agent_version: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub kernel_release: ::prost::alloc::string::String,
-    /// /proc/sys/kernel/random/boot_id; equal for clones of one template.
+    /// /proc/sys/kernel/random/boot_id. Empty until the guest is personalized: the kernel makes it when it is first read,
+    /// and clones of one template would share it.
     #[prost(string, tag = "4")]
     pub boot_id: ::prost::alloc::string::String,
     #[prost(bool, tag = "5")]
@@ -37,6 +38,10 @@ pub struct PersonalizeRequest {
     #[prost(string, tag = "4")]
     pub machine_id: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareTemplateRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareTemplateResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PersonalizeResponse {
     /// CLOCK_REALTIME after the step, for the host to check.
@@ -1241,6 +1246,34 @@ pub mod agent_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Does now what the first container would otherwise wait for, and forgets the identity that Personalize gave, so that
+        /// a snapshot taken after the answer is good for any number of clones. Refused while there are containers.
+        pub async fn prepare_template(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareTemplateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PrepareTemplateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/PrepareTemplate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("hrun.agent.v1.AgentService", "PrepareTemplate"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Mounts the root file system and prepares the init process up to, not including, its execve. Everything
         /// that a user can get wrong fails here (binary, PATH lookup, exec bit, cwd, user, mounts) and leaves nothing.
         pub async fn create_container(
@@ -1731,6 +1764,15 @@ pub mod agent_service_server {
             tonic::Response<super::ConfigureNetworkResponse>,
             tonic::Status,
         >;
+        /// Does now what the first container would otherwise wait for, and forgets the identity that Personalize gave, so that
+        /// a snapshot taken after the answer is good for any number of clones. Refused while there are containers.
+        async fn prepare_template(
+            &self,
+            request: tonic::Request<super::PrepareTemplateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PrepareTemplateResponse>,
+            tonic::Status,
+        >;
         /// Mounts the root file system and prepares the init process up to, not including, its execve. Everything
         /// that a user can get wrong fails here (binary, PATH lookup, exec bit, cwd, user, mounts) and leaves nothing.
         async fn create_container(
@@ -2075,6 +2117,51 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConfigureNetworkSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/PrepareTemplate" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareTemplateSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::PrepareTemplateRequest>
+                    for PrepareTemplateSvc<T> {
+                        type Response = super::PrepareTemplateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareTemplateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::prepare_template(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareTemplateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -7,7 +7,7 @@ use rustix::mount::UnmountFlags;
 
 use super::{Agent, PROTOCOL};
 use crate::container::blocking;
-use crate::contract::{ConfigureNetworkRequest, HelloResponse, PersonalizeRequest};
+use crate::contract::{ConfigureNetworkRequest, FailureReason, HelloResponse, PersonalizeRequest};
 use crate::failure::{Doing, Failure, Result};
 use crate::{network, personalize};
 
@@ -18,13 +18,15 @@ impl Agent {
                 "this agent speaks protocol {PROTOCOL}, not {protocol}"
             )));
         }
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "reading boot_id".into())?;
+        let personalized = self.personalized.load(Ordering::Relaxed);
+        // Reading it makes it, from a random generator that a clone still shares with its template until then.
+        let boot_id = if personalized { read_boot_id()? } else { String::new() };
         Ok(HelloResponse {
             protocol: PROTOCOL,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
-            boot_id: boot_id.trim_end().to_owned(),
-            personalized: self.personalized.load(Ordering::Relaxed),
+            boot_id,
+            personalized,
             agent_start_boottime_ns: self.started_boottime_ns,
         })
     }
@@ -39,6 +41,18 @@ impl Agent {
     pub(super) async fn configure_network(self: Arc<Self>, request: ConfigureNetworkRequest) -> Result<()> {
         self.require_personalized()?;
         blocking(move || network::configure(&request)).await
+    }
+
+    pub(super) fn prepare_template(&self) -> Result<()> {
+        if !self.lock().is_empty() {
+            return Err(Failure::new(
+                FailureReason::WrongState,
+                "a guest with containers can be nobody's template",
+            ));
+        }
+        self.deferred.finish()?;
+        self.personalized.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Deletes every container, which unmounts and syncs it, then syncs the rest.
@@ -58,6 +72,11 @@ impl Agent {
         .await?;
         first_failure.map_or(Ok(()), Err)
     }
+}
+
+fn read_boot_id() -> Result<String> {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").doing(|| "reading boot_id".into())?;
+    Ok(boot_id.trim_end().to_owned())
 }
 
 fn unmount_shares() {

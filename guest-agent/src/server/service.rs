@@ -43,6 +43,14 @@ impl AgentService for Service {
         Ok(Response::new(contract::ConfigureNetworkResponse {}))
     }
 
+    async fn prepare_template(
+        &self,
+        _: Request<contract::PrepareTemplateRequest>,
+    ) -> Answer<contract::PrepareTemplateResponse> {
+        self.0.prepare_template()?;
+        Ok(Response::new(contract::PrepareTemplateResponse {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<contract::CreateContainerRequest>,

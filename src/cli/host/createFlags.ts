@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { parseTemplateScope } from '../../base/templateScope.ts';
 import type { PullPolicy } from '../../runtime/runRequest.ts';
 import { addList, checked, integerOption, parseSignal, sizeOption } from '../flags.ts';
 import { parseContainerName, parseCpus, parseHostname, parsePlatform } from '../parse/limits.ts';
@@ -34,6 +35,7 @@ export interface CreateFlags {
   readonly stopTimeout?: number;
   readonly storageSize?: number;
   readonly sysctl: readonly string[];
+  readonly templateScope?: ReturnType<typeof parseTemplateScope>;
   readonly tmpfs: readonly string[];
   readonly tty?: true;
   readonly ulimit: readonly string[];
@@ -81,6 +83,11 @@ export function addCreateFlags(command: Command): void {
   command.option('--stop-timeout <seconds>', 'How long to wait before killing it', integerOption(-1));
   command.option('--storage-size <size>', 'Size of the writable disk', sizeOption('--storage-size'));
   addList(command, '--sysctl <setting>', 'Set a kernel parameter: NAME=value');
+  command.option(
+    '--template-scope <scope>',
+    'Whose microVMs may share memory with it: host, none or tenant=NAME',
+    checked(parseTemplateScope),
+  );
   addList(command, '--tmpfs <mount>', 'Mount a tmpfs: PATH[:options]');
   command.option('-t, --tty', 'Give the container a terminal');
   addList(command, '--ulimit <limit>', 'Set a limit: NAME=SOFT[:HARD]');

@@ -63,6 +63,7 @@ export async function createRequest(
     ...(flags.accel !== undefined && { accelerator: flags.accel }),
     ...(flags.stopSignal !== undefined && { stopSignal: flags.stopSignal }),
     ...(flags.stopTimeout !== undefined && { stopTimeoutS: flags.stopTimeout }),
+    ...(flags.templateScope !== undefined && { templateScope: flags.templateScope }),
     ...(flags.platform !== undefined && { platform: flags.platform }),
   };
 }

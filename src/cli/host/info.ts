@@ -1,4 +1,5 @@
 import { formatMemory } from '../../base/units.ts';
+import type { LaunchSummary } from '../../runtime/launchStats.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { lineJson } from '../render/json.ts';
 import { compileTemplate } from '../render/template.ts';
@@ -27,6 +28,7 @@ export const info: Verb = {
       ServerVersion: deps.daemon.version,
       DaemonPid: deps.daemon.pid,
       Accelerator: system.accelerator,
+      Launches: system.launches,
       QemuVersion: versions.qemuVersion ?? 'not found',
       QemuPath: versions.qemuPath ?? '',
       KernelVersion: system.hostKernel,
@@ -48,14 +50,22 @@ export const info: Verb = {
   },
 };
 
-function describe({ Config: config, MemTotal, ...facts }: Readonly<Record<string, unknown>>): string {
+type Facts = Readonly<Record<string, unknown>> & { readonly Launches: readonly LaunchSummary[] };
+
+function describe({ Config: config, MemTotal, Launches, ...facts }: Facts): string {
   const lines = Object.entries(facts).map(([name, value]) => ` ${spaced(name)}: ${value}`);
   const settings = Object.entries(config ?? {}).map(
     ([name, value]) =>
       `  ${name}: ${Array.isArray(value) ? value.join(', ') || 'none' : (value ?? 'built in')}`,
   );
   const memory = ` Total memory: ${formatMemory(Number(MemTotal))}`;
-  return `${[...lines, memory, ' Configuration in force:', ...settings].join('\n')}\n`;
+  const launches = Launches.map(describeLaunches);
+  return `${[...lines, memory, ...launches, ' Configuration in force:', ...settings].join('\n')}\n`;
+}
+
+function describeLaunches({ kind, count, phases }: LaunchSummary): string {
+  const each = phases.map(({ name, p50Ms, p99Ms }) => `${name} ${p50Ms.toFixed(1)}/${p99Ms.toFixed(1)}`);
+  return ` Launches ${kind}: ${count}, p50/p99 in ms: ${each.join(', ')}`;
 }
 
 /** `DaemonPid` → `Daemon pid`. */

@@ -49,7 +49,7 @@ export async function probeAccelerator(deps: ProbeDeps, signal: AbortSignal): Pr
   if (verdict.accelerator === 'tcg')
     deps.log.warn({ reason: verdict.reason }, 'guests run on TCG, without KVM');
   await mkdir(dirname(deps.cachePath), { recursive: true, mode: 0o700 });
-  await writeFileAtomically(deps.cachePath, JSON.stringify({ key, verdict }));
+  await writeFileAtomically(deps.cachePath, JSON.stringify({ key, verdict }), { durable: false });
   return verdict;
 }
 

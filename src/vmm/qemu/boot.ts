@@ -1,13 +1,15 @@
 import { randomInt } from 'node:crypto';
+import { closeSync, openSync } from 'node:fs';
 import { abortable } from '../../base/abort.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { tscKhz } from '../../sys/tsc.ts';
 import { listenUnix } from '../../sys/unixListener.ts';
 import type { VmmDeps } from '../deps.ts';
-import type { MicroVm, VmRecord, VmRequest } from '../microVm.ts';
-import { qemuArguments } from './commandLine.ts';
+import type { MicroVm, VmRecord, VmRequest, VmTemplate } from '../microVm.ts';
+import { qemuArguments, type VmWiring } from './commandLine.ts';
 import { connectUnix } from './connectUnix.ts';
 import { type Emulator, firstInheritedFd, killEmulator, startEmulator } from './emulator.ts';
+import { loadState } from './guestState.ts';
 import { disconnectNics } from './nic.ts';
 import { QemuMicroVm } from './qemuMicroVm.ts';
 import { QmpConnection } from './qmp.ts';
@@ -19,16 +21,69 @@ import { removeRunFiles, runFiles } from './runFiles.ts';
  * @throws HrunError QEMU_MISSING, QEMU_FAILED (with QEMU's own words), INVALID_ARGUMENT
  */
 export async function bootMicroVm(request: VmRequest, deps: VmmDeps, signal: AbortSignal): Promise<MicroVm> {
+  return await startMicroVm(request, {}, deps, signal);
+}
+
+/**
+ * As bootMicroVm, with the guest's RAM in a memfd of `shape.memoryMiB`, so that `save` can make a template of it.
+ * @param ramFd stays the caller's
+ */
+export async function bootForTemplate(
+  request: VmRequest,
+  ramFd: number,
+  deps: VmmDeps,
+  signal: AbortSignal,
+): Promise<MicroVm> {
+  return await startMicroVm(request, { ram: { fd: ramFd, shared: true } }, deps, signal);
+}
+
+/**
+ * Starts a microVM as a clone of `template`, which was saved by a request of the same shape and slots. Returns once QEMU
+ * obeys; the guest goes on where it was saved, or is `paused` there. Errors as bootMicroVm; a state that QEMU cannot
+ * read ends it (`MicroVm.ended`).
+ */
+export async function restoreMicroVm(
+  request: VmRequest,
+  template: VmTemplate,
+  paused: boolean,
+  deps: VmmDeps,
+  signal: AbortSignal,
+): Promise<MicroVm> {
+  using closing = new DisposableStack();
+  // opened anew: each clone reads it from the beginning
+  const stateFd = closing.adopt(openSync(`/proc/self/fd/${template.stateFd}`, 'r'), closeSync);
+  return await startMicroVm(
+    request,
+    { ram: { fd: template.ramFd, shared: false }, incoming: { fd: stateFd, paused } },
+    deps,
+    signal,
+  );
+}
+
+/** With descriptors as this process has them. */
+interface Memory {
+  readonly ram?: VmWiring['ram'];
+  readonly incoming?: { readonly fd: number; readonly paused: boolean };
+}
+
+async function startMicroVm(
+  request: VmRequest,
+  memory: Memory,
+  deps: VmmDeps,
+  signal: AbortSignal,
+): Promise<MicroVm> {
   signal.throwIfAborted();
   await using undo = new AsyncDisposableStack();
   undo.defer(() => removeRunFiles(request.runDir));
   // chosen at random among 2^31: nobody else keeps a list of those in use
   const vsockCid = request.shape.transport === 'vsock' ? randomInt(1024, 2 ** 31) : undefined;
-  const emulator = await launch(request, vsockCid, deps);
+  const { emulator, stateFd } = await launch(request, memory, vsockCid, deps);
   undo.defer(() => killEmulator(emulator.identity));
   await request.onStarted?.(emulator.identity.pid);
   const qmp = undo.use(await openControl(request, emulator, signal));
-  await disconnectNics(qmp, request.nicSlots ?? 1, signal);
+  // a saved guest was saved without a link
+  if (stateFd === undefined) await disconnectNics(qmp, request.nicSlots ?? 1, signal);
+  else await loadState(qmp, stateFd, signal);
   const record: VmRecord = {
     id: request.id,
     runDir: request.runDir,
@@ -44,23 +99,30 @@ export async function bootMicroVm(request: VmRequest, deps: VmmDeps, signal: Abo
 
 async function launch(
   request: VmRequest,
+  { ram, incoming }: Memory,
   vsockCid: number | undefined,
-  { qemuPath }: VmmDeps,
-): Promise<Emulator> {
+  { qemuPath, preloadPath }: VmmDeps,
+): Promise<{ readonly emulator: Emulator; readonly stateFd: number | undefined }> {
   const paths = runFiles(request.runDir);
   const counterKhz = await tscKhz();
   using listeners = new DisposableStack();
   // QEMU inherits sockets that already listen: clients connect at once and again after a restart of the daemon
-  const control = listeners.use(listenUnix(paths.control)).fd;
-  const agent = vsockCid === undefined ? listeners.use(listenUnix(paths.agent)).fd : undefined;
-  const wiring = {
-    controlFd: firstInheritedFd,
-    agentFd: agent === undefined ? undefined : firstInheritedFd + 1,
+  const inherited: number[] = [];
+  /** The number that `fd` will have in QEMU. */
+  const inherit = (fd: number) => firstInheritedFd + inherited.push(fd) - 1;
+  const wiring: VmWiring = {
+    controlFd: inherit(listeners.use(listenUnix(paths.control)).fd),
+    agentFd: vsockCid === undefined ? inherit(listeners.use(listenUnix(paths.agent)).fd) : undefined,
     vsockCid,
     tscKhz: counterKhz,
+    ram: ram && { ...ram, fd: inherit(ram.fd) },
+    incoming,
   };
-  const inherited = agent === undefined ? [control] : [control, agent];
-  return startEmulator(qemuPath, qemuArguments(request, wiring), inherited);
+  const stateFd = incoming && inherit(incoming.fd);
+  const isClone = ram !== undefined && !ram.shared;
+  const environment = isClone && preloadPath !== undefined ? { LD_PRELOAD: preloadPath } : {};
+  const emulator = await startEmulator(qemuPath, qemuArguments(request, wiring), inherited, environment);
+  return { emulator, stateFd };
 }
 
 async function openControl(

@@ -1,6 +1,6 @@
 import { HrunError } from '../../base/errors.ts';
-import type { Accelerator, Disk, VmRequest, VmShape } from '../microVm.ts';
-import { blockNode, checkSerial } from './blockNode.ts';
+import type { Accelerator, Disk, DiskSlot, VmRequest, VmShape } from '../microVm.ts';
+import { checkSerial, slotFile, slotNode } from './blockNode.ts';
 
 /** Descriptors and ids that only the running host knows. */
 export interface VmWiring {
@@ -10,6 +10,10 @@ export interface VmWiring {
   readonly vsockCid: number | undefined;
   /** Frequency of the host's time stamp counter, if that is known. */
   readonly tscKhz: number | undefined;
+  /** A memfd for the guest's RAM: `shared`, so that it ends up there, or mapped copy-on-write. Default: QEMU's own. */
+  readonly ram?: { readonly fd: number; readonly shared: boolean } | undefined;
+  /** Instead of booting: the guest is restored over QMP, and then either goes on at once or is paused. */
+  readonly incoming?: { readonly paused: boolean } | undefined;
 }
 
 /** Names of what is asked for over QMP later. */
@@ -22,7 +26,7 @@ export const consoleBytes = 64 * 1024;
 const agentPortName = 'hrun.agent';
 
 /**
- * QEMU's arguments for a cold boot. Every value that comes from outside travels as JSON or as an argument of its own,
+ * QEMU's arguments for a boot or, of the very same machine, for a restore. Every value that comes from outside travels as JSON or as an argument of its own,
  * never inside a comma-separated option.
  * @throws HrunError INVALID_ARGUMENT for a request that QEMU would misread
  */
@@ -39,11 +43,20 @@ export function qemuArguments(request: VmRequest, wiring: VmWiring): string[] {
     // a ring, never a file: a hostile guest may print for ever
     ...['-chardev', `ringbuf,id=${consoleChardev},size=${consoleBytes}`],
     ...['-serial', `chardev:${consoleChardev}`],
-    ...machineArguments(request),
+    ...machineArguments(request, wiring),
     ...deviceArguments(request, wiring),
-    ...['-kernel', shape.kernelPath, '-initrd', shape.initramfsPath],
-    ...['-append', kernelCommandLine(shape, wiring)],
+    ...(wiring.incoming === undefined ? bootArguments(shape, wiring) : incomingArguments(wiring.incoming)),
   ];
+}
+
+function bootArguments(shape: VmShape, wiring: VmWiring): string[] {
+  const files = ['-kernel', shape.kernelPath, '-initrd', shape.initramfsPath];
+  return [...files, '-append', kernelCommandLine(shape, wiring)];
+}
+
+/** Kernel and initramfs are in the guest's RAM already. */
+function incomingArguments({ paused }: NonNullable<VmWiring['incoming']>): string[] {
+  return paused ? ['-incoming', 'defer', '-S'] : ['-incoming', 'defer'];
 }
 
 interface Profile {
@@ -67,36 +80,43 @@ const profiles: Readonly<Record<Accelerator, Profile>> = {
   },
 };
 
-function machineArguments({ shape, share }: VmRequest): string[] {
+function machineArguments({ shape, share }: VmRequest, { ram }: VmWiring): string[] {
   const profile = profiles[shape.accelerator];
-  const machine = `microvm,acpi=off,x-option-roms=off,auto-kernel-cmdline=on,${profile.machine}`;
+  // merging equal pages of guests would let one find out what another holds
+  const machine = `microvm,acpi=off,x-option-roms=off,auto-kernel-cmdline=on,mem-merge=off,${profile.machine}`;
+  const backend = memoryBackend(shape, share !== undefined, ram);
   return [
-    ...['-M', share === undefined ? machine : `${machine},memory-backend=ram`],
+    ...['-M', backend.length === 0 ? machine : `${machine},memory-backend=ram`],
     ...['-accel', profile.accelerator, '-cpu', profile.cpu],
     ...['-smp', String(checkCount('vcpus', shape.vcpus))],
     ...['-m', `${checkMemory(shape.memoryMiB)}M`],
-    // the share server maps the guest's memory
-    ...(share === undefined ? [] : object('memory-backend-memfd', 'ram', sharedMemory(shape))),
+    ...backend,
     // virtiofsd and vhost devices know only the modern register layout
     ...['-global', 'virtio-mmio.force-legacy=false'],
   ];
 }
 
-function sharedMemory({ memoryMiB }: VmShape): object {
-  return { size: memoryMiB * 1024 * 1024, share: true };
+function memoryBackend({ memoryMiB }: VmShape, shared: boolean, ram: VmWiring['ram']): string[] {
+  const size = memoryMiB * 1024 * 1024;
+  if (ram !== undefined) {
+    const file = { size, 'mem-path': `/proc/self/fd/${ram.fd}`, share: ram.shared };
+    return object('memory-backend-file', 'ram', file);
+  }
+  // the share server maps the guest's memory
+  return shared ? object('memory-backend-memfd', 'ram', { size, share: true }) : [];
 }
 
 /**
  * The slots in their fixed order, at most eight: it decides each device's address and interrupt,
- * and will be part of a template's key.
+ * and is part of a template's key.
  */
 function deviceArguments(request: VmRequest, wiring: VmWiring): string[] {
   const { imageDisk, scratchDisk, share, nicSlots = 1 } = request;
   return [
     ...agentChannel(wiring),
     ...Array.from({ length: nicSlots }, (_, slot) => nicSlot(slot)).flat(),
-    ...(imageDisk === undefined ? [] : diskSlot('image', imageDisk, true)),
-    ...(scratchDisk === undefined ? [] : diskSlot('scratch', scratchDisk, false)),
+    ...(imageDisk === undefined ? [] : diskSlot('image', imageDisk)),
+    ...(scratchDisk === undefined ? [] : diskSlot('scratch', scratchDisk)),
     ...device('virtio-scsi-device', 'scsi0', {}),
     ...(share === undefined ? [] : shareSlot(share)),
     ...object('rng-builtin', 'entropy', {}),
@@ -124,18 +144,12 @@ function nicSlot(slot: number): string[] {
   ];
 }
 
-function diskSlot(slot: string, disk: Disk, readonly: boolean): string[] {
-  if (disk.readonly !== readonly) {
-    throw new HrunError(
-      'INVALID_ARGUMENT',
-      `the ${slot} slot takes no ${readonly ? 'writable' : 'read-only'} disk`,
-    );
-  }
+function diskSlot(slot: DiskSlot, disk: Disk | 'empty'): string[] {
   return [
-    ...['-blockdev', JSON.stringify(blockNode(slot, disk))],
+    ...['-blockdev', JSON.stringify(slotNode(slot, slotFile(slot, disk)))],
     ...device('virtio-blk-device', `${slot}0`, {
       drive: slot,
-      serial: checkSerial(disk.serial),
+      serial: disk === 'empty' ? slot : checkSerial(disk.serial),
       // the default stops the VM, and the guest would hang on a full host disk
       werror: 'report',
       rerror: 'report',

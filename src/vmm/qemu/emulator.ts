@@ -22,11 +22,12 @@ export async function startEmulator(
   qemuPath: string,
   arguments_: readonly string[],
   descriptors: readonly number[],
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<Emulator> {
   const child = spawn(qemuPath, arguments_, {
     cwd: '/',
     detached: true,
-    env: {},
+    env: environment,
     stdio: ['ignore', 'ignore', 'pipe', ...descriptors],
   });
   const exited = exitOf(child);

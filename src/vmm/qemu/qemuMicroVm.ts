@@ -4,14 +4,16 @@ import { z } from 'zod';
 import type { HrunError } from '../../base/errors.ts';
 import type { ProcessIdentity } from '../../sys/processes.ts';
 import { connectVsock } from '../../sys/vsock.ts';
-import type { Disk, MicroVm, VmEnd, VmRecord } from '../microVm.ts';
+import type { Disk, DiskSlot, MicroVm, VmEnd, VmRecord } from '../microVm.ts';
 import { connectUnix } from './connectUnix.ts';
 import { ConsoleLog } from './consoleLog.ts';
 import { killEmulator } from './emulator.ts';
+import { saveState } from './guestState.ts';
 import { plugDisk, unplugDisk } from './hotplug.ts';
 import { plugNic, unplugNic } from './nic.ts';
 import type { QmpConnection, QmpEvent } from './qmp.ts';
 import { removeRunFiles, runFiles } from './runFiles.ts';
+import { DiskSlots } from './slots.ts';
 
 /** The agent's port where the transport is AF_VSOCK. */
 export const agentVsockPort = 1024;
@@ -33,6 +35,7 @@ export class QemuMicroVm implements MicroVm {
   readonly ended: Promise<VmEnd>;
   readonly #qmp: QmpConnection;
   readonly #console: ConsoleLog;
+  readonly #slots: DiskSlots;
   readonly #exited: Promise<string>;
   readonly #end = Promise.withResolvers<VmEnd>();
   #killed = false;
@@ -42,6 +45,7 @@ export class QemuMicroVm implements MicroVm {
     this.record = record;
     this.#qmp = qmp;
     this.#console = new ConsoleLog(qmp);
+    this.#slots = new DiskSlots(qmp);
     this.#exited = exited ?? Promise.resolve(`QEMU (pid ${record.pid}) is gone`);
     this.ended = this.#end.promise;
     qmp.onEvent((event) => this.#handleEvent(event));
@@ -73,6 +77,22 @@ export class QemuMicroVm implements MicroVm {
 
   unplugNic(slot: number, signal: AbortSignal): Promise<void> {
     return unplugNic(this.#qmp, slot, signal);
+  }
+
+  fillSlot(slot: DiskSlot, disk: Disk | 'empty', signal: AbortSignal): Promise<void> {
+    return this.#slots.fill(slot, disk, signal);
+  }
+
+  async pause(signal: AbortSignal): Promise<void> {
+    await this.#qmp.execute('stop', {}, signal);
+  }
+
+  async resume(signal: AbortSignal): Promise<void> {
+    await this.#qmp.execute('cont', {}, signal);
+  }
+
+  save(signal: AbortSignal): Promise<Buffer> {
+    return saveState(this.#qmp, runFiles(this.record.runDir).state, signal);
   }
 
   consoleTail(signal: AbortSignal): Promise<string> {

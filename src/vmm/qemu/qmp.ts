@@ -19,7 +19,10 @@ const QmpMessage = z.union([
   z.object({ QMP: z.unknown() }),
   z.object({
     event: z.string(),
-    data: z.object({ device: z.string(), guest: z.boolean(), reason: z.string() }).partial().default({}),
+    data: z
+      .object({ device: z.string(), guest: z.boolean(), reason: z.string(), status: z.string() })
+      .partial()
+      .default({}),
   }),
   QmpAnswer,
 ]);
@@ -31,6 +34,7 @@ export interface QmpEvent {
     readonly device?: string | undefined;
     readonly guest?: boolean | undefined;
     readonly reason?: string | undefined;
+    readonly status?: string | undefined;
   };
 }
 

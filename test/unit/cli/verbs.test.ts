@@ -42,6 +42,7 @@ const details: ContainerDetails = {
       initramfsPath: '/i',
       accelerator: 'auto',
       cold: false,
+      templateScope: { kind: 'host' },
     },
     state: { ...initialState, status: 'running', startedAt: '2026-01-31T11:00:01Z' },
   },

@@ -15,6 +15,7 @@ import { FakeFrontDoor } from '../../helpers/frontDoor.ts';
 import { temporaryDirectory } from '../../helpers/tempDir.ts';
 
 const emptyEngine = {
+  close: async () => {},
   containers: { list: async () => [] },
   images: {},
   system: { running: () => [] },

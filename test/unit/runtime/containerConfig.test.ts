@@ -13,6 +13,7 @@ const host = {
   kernelPath: '/k',
   initramfsPath: '/i',
   accelerator: 'auto' as const,
+  templateScope: { kind: 'host' as const },
 };
 const plainImage: ImageConfigView = {
   user: '',

@@ -43,6 +43,7 @@ function record(name: string): ContainerRecord {
       initramfsPath: '/i',
       accelerator: 'auto',
       cold: false,
+      templateScope: { kind: 'host' },
     },
     state: initialState,
   };

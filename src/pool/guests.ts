@@ -1,0 +1,180 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf } from '../base/errors.ts';
+import { newVmId, type VmId } from '../base/ids.ts';
+import type { PhaseClock } from '../base/phases.ts';
+import type { TemplateScope, WishedScope } from '../base/templateScope.ts';
+import type { VmRequest, VmShape } from '../vmm/microVm.ts';
+import { restoreMicroVm } from '../vmm/qemu/boot.ts';
+import { bootGuest } from './bootedGuest.ts';
+import type { BuildDeps } from './buildTemplate.ts';
+import { GuestVm, personalizeGuest } from './guestVm.ts';
+import type { Pool, PooledGuest } from './pool.ts';
+import { blamesTemplate, type Templates } from './templates.ts';
+
+export interface GuestWish {
+  readonly shape: VmShape;
+  /** `none`: share no memory with anybody, which means a boot. */
+  readonly scope: WishedScope;
+  /** Boot although a clone could be had. */
+  readonly cold: boolean;
+  /** Whether the guest gets a share of host directories: such a device cannot be restored (QEMU 7.2). */
+  readonly share: boolean;
+  /** A shape that is likely to come again gets its template at its first launch, others at their second. */
+  readonly common: boolean;
+}
+
+/** What a guest gets to see. */
+export type GuestParts = Pick<VmRequest, 'imageDisk' | 'scratchDisk' | 'share'> & {
+  readonly hostname: string;
+};
+
+/** Where a guest will be, before it is there: to be written down first. Disposing gives up one that was not opened. */
+export interface Reservation extends AsyncDisposable {
+  readonly id: VmId;
+  /** Made, with mode 0700; removed with the guest. */
+  readonly runDir: string;
+  /**
+   * @throws HrunError as bootMicroVm and GuestVm.agent, VM_BOOT_FAILED with the console's last lines, AGENT_PROTOCOL when
+   *   the guest did not acknowledge that it is distinct: it is gone then
+   */
+  open(parts: GuestParts, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm>;
+}
+
+export interface GuestsDeps {
+  readonly templates: Templates;
+  readonly pool: Pool;
+  build(signal: AbortSignal): Promise<BuildDeps>;
+}
+
+type Plan =
+  | { readonly kind: 'cold'; readonly reason: string }
+  | { readonly kind: 'cloned'; readonly key: string; readonly scope: TemplateScope }
+  | { readonly kind: 'pooled'; readonly claimed: PooledGuest };
+
+/** Guests for containers, each had in the fastest way that its shape allows. */
+export class Guests {
+  readonly #deps: GuestsDeps;
+  /** Templates that were wished for once. */
+  readonly #seen = new Set<string>();
+
+  constructor(deps: GuestsDeps) {
+    this.#deps = deps;
+  }
+
+  async reserve(wish: GuestWish, signal: AbortSignal): Promise<Reservation> {
+    const plan = await this.#plan(wish, signal);
+    if (plan.kind === 'pooled') return this.#reservation(plan.claimed, wish, plan);
+    const { vmsDir } = await this.#deps.build(signal);
+    const id = newVmId();
+    const runDir = join(vmsDir, id);
+    await mkdir(runDir, { mode: 0o700 });
+    return this.#reservation({ id, runDir }, wish, plan);
+  }
+
+  async #plan({ shape, scope, cold, share, common }: GuestWish, signal: AbortSignal): Promise<Plan> {
+    if (cold) return { kind: 'cold', reason: 'asked for' };
+    if (scope.kind === 'none') return { kind: 'cold', reason: 'it shares no memory with others' };
+    if (share) return { kind: 'cold', reason: 'a share of host directories cannot be restored' };
+    const { templates, pool } = this.#deps;
+    const key = await templates.keyOf(shape, scope, signal);
+    const claimed = pool.claim(key, shape, scope);
+    if (claimed !== undefined) return { kind: 'pooled', claimed };
+    const again = this.#seen.has(key);
+    this.#seen.add(key);
+    if (common || again || (await templates.has(key))) return { kind: 'cloned', key, scope };
+    return { kind: 'cold', reason: 'the first launch of its shape' };
+  }
+
+  #reservation(
+    { id, runDir }: { readonly id: VmId; readonly runDir: string },
+    { shape }: GuestWish,
+    plan: Plan,
+  ): Reservation {
+    let unopened = plan.kind === 'pooled' ? plan.claimed.guest : undefined;
+    const open = async (parts: GuestParts, phases: PhaseClock, signal: AbortSignal) => {
+      const { hostname, ...disks } = parts;
+      const request: VmRequest = { id, runDir, shape, ...disks };
+      using _launching = this.#deps.pool.launching();
+      await using undo = new AsyncDisposableStack();
+      unopened = undefined;
+      const guest = undo.use(await this.#guest(plan, request, phases, signal));
+      await personalizeGuest(guest, hostname, signal);
+      phases.end('agent');
+      undo.move();
+      return guest;
+    };
+    return {
+      id,
+      runDir,
+      open,
+      [Symbol.asyncDispose]: async () => {
+        await unopened?.[Symbol.asyncDispose]();
+        await rm(runDir, { recursive: true, force: true });
+      },
+    };
+  }
+
+  async #guest(plan: Plan, request: VmRequest, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm> {
+    const deps = await this.#deps.build(signal);
+    switch (plan.kind) {
+      case 'pooled':
+        return await fillPooled(plan.claimed, request, phases, signal);
+      case 'cold':
+        phases.launched({ kind: 'cold', reason: plan.reason });
+        return await bootGuest(request, deps, deps.limits, phases, signal);
+      case 'cloned':
+        try {
+          return await this.#clone(plan.key, plan.scope, request, deps, phases, signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          if (!blamesTemplate(error)) throw error;
+          deps.log.warn({ template: plan.key, err: error }, 'a template was no good: it is dropped');
+          await this.#deps.templates.remove(plan.key);
+          const reason = `its template was no good: ${messageOf(error)}`;
+          phases.launched({ kind: 'cold', reason });
+          return await bootGuest(request, deps, deps.limits, phases, signal);
+        }
+    }
+  }
+
+  async #clone(
+    key: string,
+    scope: TemplateScope,
+    request: VmRequest,
+    deps: BuildDeps,
+    phases: PhaseClock,
+    signal: AbortSignal,
+  ): Promise<GuestVm> {
+    using lease = await this.#deps.templates.use(key, request.shape, scope, signal);
+    phases.end(lease.built ? 'template' : 'plan');
+    await using undo = new AsyncDisposableStack();
+    const vm = await restoreMicroVm(request, lease.template, false, deps, signal);
+    const guest = undo.use(new GuestVm(vm, deps.limits));
+    phases.end('spawn');
+    phases.launched({ kind: 'cloned' });
+    await guest.agent(signal, 'restoring');
+    phases.end('restore');
+    undo.move();
+    return guest;
+  }
+}
+
+async function fillPooled(
+  { guest }: PooledGuest,
+  { imageDisk = 'empty', scratchDisk = 'empty' }: VmRequest,
+  phases: PhaseClock,
+  signal: AbortSignal,
+): Promise<GuestVm> {
+  await using undo = new AsyncDisposableStack();
+  undo.use(guest);
+  phases.launched({ kind: 'pooled' });
+  await Promise.all([
+    guest.vm.fillSlot('image', imageDisk, signal),
+    guest.vm.fillSlot('scratch', scratchDisk, signal),
+  ]);
+  await guest.vm.resume(signal);
+  phases.end('slots');
+  undo.move();
+  return guest;
+}

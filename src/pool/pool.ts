@@ -1,0 +1,273 @@
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../base/errors.ts';
+import { newVmId, type VmId } from '../base/ids.ts';
+import type { Log } from '../base/log.ts';
+import type { TemplateScope } from '../base/templateScope.ts';
+import { privateBytes } from '../sys/processes.ts';
+import type { VmShape } from '../vmm/microVm.ts';
+import { restoreMicroVm } from '../vmm/qemu/boot.ts';
+import type { BuildDeps } from './buildTemplate.ts';
+import { GuestVm } from './guestVm.ts';
+import { templateRequest } from './templateKey.ts';
+import type { Templates } from './templates.ts';
+import { warmGuest } from './warmGuest.ts';
+
+export interface PoolPolicy {
+  /** Clones kept ready for a shape in use; 0: none, every launch restores its own. */
+  readonly ready: number;
+  /** A shape that nothing was launched of for so long is no longer in use. */
+  readonly idleTimeoutMs: number;
+  /** Between the starts of two clones, so that refilling does not take the machine from those who use it. */
+  readonly refillPauseMs: number;
+  /** Private memory that all waiting clones together may take. */
+  readonly memoryCeilingBytes: number;
+  /** With less of the host's memory available, in percent, the pool is emptied and stays so. */
+  readonly minAvailablePercent: number;
+}
+
+export interface PooledGuest {
+  readonly id: VmId;
+  readonly runDir: string;
+  readonly guest: GuestVm;
+}
+
+interface ReadyGuest extends PooledGuest {
+  readonly privateBytes: number;
+}
+
+interface Shelf {
+  readonly shape: VmShape;
+  readonly scope: TemplateScope;
+  readonly ready: ReadyGuest[];
+  lastUseMs: number;
+}
+
+export interface PoolDeps {
+  readonly templates: Templates;
+  readonly log: Pick<Log, 'debug' | 'warn'>;
+  build(signal: AbortSignal): Promise<BuildDeps>;
+}
+
+export interface PoolStatus {
+  readonly policy: PoolPolicy;
+  readonly underPressure: boolean;
+  readonly shelves: readonly {
+    readonly key: string;
+    readonly vcpus: number;
+    readonly memoryMiB: number;
+    readonly scope: string;
+    readonly ready: number;
+    readonly privateBytes: number;
+  }[];
+}
+
+/** How often the host's memory and the idle time-outs are looked at, while there is anything in the pool. */
+const watchPauseMs = 5000;
+
+/**
+ * Clones that wait, warm and paused, for a container. One that was claimed never comes back. Refilling is done when no
+ * launch is under way, one clone at a time.
+ */
+export class Pool implements AsyncDisposable {
+  readonly #deps: PoolDeps;
+  readonly #shelves = new Map<string, Shelf>();
+  readonly #end = new AbortController();
+  #policy: PoolPolicy;
+  #launches = 0;
+  #underPressure = false;
+  #refilling: Promise<void> | undefined;
+  #watching: Promise<void> | undefined;
+  /** Makes a refill under way look again at what is wanted. */
+  #wanted = Promise.withResolvers<void>();
+
+  constructor(policy: PoolPolicy, deps: PoolDeps) {
+    this.#policy = policy;
+    this.#deps = deps;
+  }
+
+  /** A clone that is ready now, if there is one; it is the caller's from now on. Either way its shape is in use. */
+  claim(key: string, shape: VmShape, scope: TemplateScope): PooledGuest | undefined {
+    if (this.#policy.ready === 0 || this.#end.signal.aborted) return undefined;
+    const shelf = this.#shelves.get(key) ?? { shape, scope, ready: [], lastUseMs: 0 };
+    this.#shelves.set(key, shelf);
+    shelf.lastUseMs = performance.now();
+    const claimed = shelf.ready.shift();
+    this.#wake();
+    return claimed;
+  }
+
+  /** Keeps the refill from running beside a launch; disposing lets it go on. */
+  launching(): Disposable {
+    this.#launches += 1;
+    return {
+      [Symbol.dispose]: () => {
+        this.#launches -= 1;
+        if (this.#launches === 0) this.#wake();
+      },
+    };
+  }
+
+  get policy(): PoolPolicy {
+    return this.#policy;
+  }
+
+  /** In force at once: what is too many is ended before this returns. */
+  async setPolicy(policy: PoolPolicy): Promise<void> {
+    this.#policy = policy;
+    await this.#trim();
+    this.#wake();
+  }
+
+  status(): PoolStatus {
+    return {
+      policy: this.#policy,
+      underPressure: this.#underPressure,
+      shelves: [...this.#shelves].map(([key, { shape, scope, ready }]) => ({
+        key,
+        vcpus: shape.vcpus,
+        memoryMiB: shape.memoryMiB,
+        scope: scope.kind === 'tenant' ? `tenant=${scope.name}` : scope.kind,
+        ready: ready.length,
+        privateBytes: ready.reduce((sum, guest) => sum + guest.privateBytes, 0),
+      })),
+    };
+  }
+
+  /** Ends all that wait; those of `key` only, if it is given. */
+  async empty(key?: string): Promise<void> {
+    const doomed = [...this.#shelves].filter(([name]) => key === undefined || name === key);
+    for (const [name] of doomed) this.#shelves.delete(name);
+    await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endGuest)));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(new Error('the pool is being emptied'));
+    await this.#refilling;
+    await this.#watching;
+    await this.empty();
+  }
+
+  #wake(): void {
+    this.#wanted.resolve();
+    if (this.#end.signal.aborted || this.#refilling !== undefined || this.#next() === undefined) return;
+    this.#refilling = this.#refill().finally(() => {
+      this.#refilling = undefined;
+    });
+    this.#watching ??= this.#watch().finally(() => {
+      this.#watching = undefined;
+    });
+  }
+
+  /** The shape that lacks a clone and was used last. */
+  #next(): [string, Shelf] | undefined {
+    if (this.#underPressure || this.#privateBytes() >= this.#policy.memoryCeilingBytes) return undefined;
+    return [...this.#shelves]
+      .filter(([, shelf]) => shelf.ready.length < this.#policy.ready)
+      .toSorted(([, a], [, b]) => b.lastUseMs - a.lastUseMs)[0];
+  }
+
+  async #refill(): Promise<void> {
+    const { signal } = this.#end;
+    try {
+      for (let next = this.#next(); next !== undefined; next = this.#next()) {
+        if (this.#launches > 0) {
+          this.#wanted = Promise.withResolvers();
+          await Promise.race([this.#wanted.promise, sleep(watchPauseMs, undefined, { signal, ref: false })]);
+          continue;
+        }
+        const [key, shelf] = next;
+        const guest = await this.#makeReady(key, shelf, signal);
+        // its shape may have gone meanwhile
+        if (this.#shelves.get(key) === shelf) shelf.ready.push(guest);
+        else await endGuest(guest);
+        void guest.guest.vm.ended.then(() => this.#forget(shelf, guest));
+        await sleep(this.#policy.refillPauseMs, undefined, { signal, ref: false });
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#deps.log.warn({ err: error }, `the pool cannot be refilled: ${messageOf(error)}`);
+      // the next claim tries again
+    }
+  }
+
+  async #makeReady(key: string, { shape, scope }: Shelf, signal: AbortSignal): Promise<ReadyGuest> {
+    const deps = await this.#deps.build(signal);
+    await using undo = new AsyncDisposableStack();
+    const id = newVmId();
+    const runDir = join(deps.vmsDir, id);
+    await mkdir(runDir, { mode: 0o700 });
+    undo.defer(() => rm(runDir, { recursive: true, force: true }));
+    using lease = await this.#deps.templates.use(key, shape, scope, signal);
+    const vm = await restoreMicroVm(templateRequest(shape, id, runDir), lease.template, false, deps, signal);
+    const guest = undo.use(new GuestVm(vm, deps.limits));
+    await guest.agent(signal, 'restoring');
+    await warmGuest(guest, deps.warmDisks, signal);
+    await vm.pause(signal);
+    undo.move();
+    return { id, runDir, guest, privateBytes: (await privateBytes(vm.record.pid)) ?? 0 };
+  }
+
+  #forget(shelf: Shelf, guest: ReadyGuest): void {
+    const index = shelf.ready.indexOf(guest);
+    if (index < 0) return; // claimed, or ended by us
+    shelf.ready.splice(index, 1);
+    void endGuest(guest).catch(() => {});
+    this.#wake();
+  }
+
+  #privateBytes(): number {
+    const all = [...this.#shelves.values()].flatMap(({ ready }) => ready);
+    return all.reduce((sum, guest) => sum + guest.privateBytes, 0);
+  }
+
+  async #trim(): Promise<void> {
+    const surplus = [...this.#shelves.values()].flatMap(({ ready }) => ready.splice(this.#policy.ready));
+    while (this.#privateBytes() > this.#policy.memoryCeilingBytes) {
+      const largest = [...this.#shelves.values()].toSorted((a, b) => b.ready.length - a.ready.length)[0];
+      const guest = largest?.ready.pop();
+      if (guest === undefined) break;
+      surplus.push(guest);
+    }
+    await Promise.all(surplus.map(endGuest));
+  }
+
+  /** Runs while there is a shelf. */
+  async #watch(): Promise<void> {
+    const { signal } = this.#end;
+    while (this.#shelves.size > 0 && !signal.aborted) {
+      await sleep(watchPauseMs, undefined, { signal, ref: false }).catch(() => {});
+      if (signal.aborted) return;
+      const oldestMs = performance.now() - this.#policy.idleTimeoutMs;
+      for (const [key, shelf] of this.#shelves) {
+        if (shelf.lastUseMs < oldestMs) await this.empty(key);
+      }
+      await this.#heedPressure();
+    }
+  }
+
+  async #heedPressure(): Promise<void> {
+    const available = await availablePercent();
+    const before = this.#underPressure;
+    // a margin, so that it does not empty and refill in turn
+    this.#underPressure = available < this.#policy.minAvailablePercent + (before ? 5 : 0);
+    if (this.#underPressure && !before) {
+      this.#deps.log.warn({ availablePercent: available }, 'memory is short: the pool is emptied');
+      await Promise.all([...this.#shelves.values()].flatMap(({ ready }) => ready.splice(0).map(endGuest)));
+    }
+    if (before && !this.#underPressure) this.#wake();
+  }
+}
+
+async function endGuest({ guest, runDir }: PooledGuest): Promise<void> {
+  await guest[Symbol.asyncDispose]();
+  await rm(runDir, { recursive: true, force: true });
+}
+
+/** MemAvailable of proc_meminfo(5), percent of the whole. */
+async function availablePercent(): Promise<number> {
+  const text = await readFile('/proc/meminfo', 'utf8');
+  const kibibytes = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1]);
+  return (kibibytes('MemAvailable') / kibibytes('MemTotal')) * 100;
+}

@@ -1,0 +1,79 @@
+import type { AgentClient } from '../agent/client.ts';
+import type { CreateContainerInit } from '../agent/types.ts';
+import { withCancel } from '../base/abort.ts';
+import { HrunError } from '../base/errors.ts';
+import { defaultDevices, defaultMounts, maskedPaths, readonlyPaths } from '../oci/defaults.ts';
+import type { Disk } from '../vmm/microVm.ts';
+import { whileRunning } from '../vmm/whileRunning.ts';
+import { type GuestVm, personalizeGuest } from './guestVm.ts';
+
+/** Disks for a container that does nothing: an image that is empty, and a writable disk that is forgotten. */
+export interface WarmDisks {
+  readonly imagePath: string;
+  /** Makes one more writable disk; disposing removes it. */
+  scratch(signal: AbortSignal): Promise<{ readonly path: string } & AsyncDisposable>;
+}
+
+const containerId = 'warm-up';
+const processId = 'init';
+const imageSerial = 'image';
+const scratchSerial = 'scratch';
+
+/**
+ * Runs a container that does nothing in a guest with empty slots and takes it down again. What the first workload of a
+ * guest touches is then in its memory, and, where QEMU translates the guest's code, translated. The workload is the agent's
+ * own program: no tenant's code and no image is in the guest.
+ */
+export async function warmGuest(guest: GuestVm, disks: WarmDisks, signal: AbortSignal): Promise<void> {
+  await using scratch = await disks.scratch(signal);
+  const image: Disk = { serial: imageSerial, path: disks.imagePath, readonly: true };
+  const writable: Disk = { serial: scratchSerial, path: scratch.path, readonly: false };
+  const { vm } = guest;
+  await whileRunning(vm, 'warming up', signal, async (alive) => {
+    await vm.fillSlot('image', image, alive);
+    await vm.fillSlot('scratch', writable, alive);
+    await personalizeGuest(guest, containerId, alive);
+    const { client } = await guest.agent(alive);
+    await client.createContainer(idleContainer(), alive);
+    const [exitCode] = await Promise.all([exitOf(client, alive), client.startContainer(containerId, alive)]);
+    if (exitCode !== 0) {
+      throw new HrunError('AGENT_PROTOCOL', `the warm-up of microVM ${vm.record.id} ended with ${exitCode}`);
+    }
+    await client.deleteContainer(containerId, alive);
+    await vm.fillSlot('image', 'empty', alive);
+    await vm.fillSlot('scratch', 'empty', alive);
+  });
+}
+
+/** As a container of `hrun run` is, so that its ways through the kernel are the ones that are warm. */
+function idleContainer(): CreateContainerInit {
+  return {
+    containerId,
+    rootfs: { case: 'disks', value: { imageSerial, imageFs: 'ext4', scratchSerial } },
+    hostname: containerId,
+    mounts: defaultMounts.map(({ destination, type, source, options }) => ({
+      destination,
+      options: [...options],
+      source: { case: 'kernel', value: { type, source } },
+    })),
+    files: ['hostname', 'hosts', 'resolv.conf'].map((name) => ({
+      destination: `/etc/${name}`,
+      content: Buffer.from('\n'),
+      mode: 0o644,
+    })),
+    devices: defaultDevices.map((device) => ({ ...device })),
+    maskedPaths: [...maskedPaths],
+    readonlyPaths: [...readonlyPaths],
+    process: { args: ['/proc/self/exe', 'warm-up'], env: ['PATH=/bin'], cwd: '/', user: '0' },
+  };
+}
+
+async function exitOf(client: AgentClient, signal: AbortSignal): Promise<number> {
+  return await withCancel(signal, async (inner) => {
+    using attachment = await client.attach({ containerId, processId }, inner);
+    for await (const output of attachment.outputs) {
+      if (output.case === 'exit') return output.value.code;
+    }
+    throw new HrunError('AGENT_PROTOCOL', 'the agent told no end of the warm-up');
+  });
+}

@@ -1,0 +1,134 @@
+import { readFile } from 'node:fs/promises';
+import { expect } from 'chai';
+import { type HrunHost, newHrunHost } from '../helpers/hrunHost.ts';
+
+/** What a container can see of who its guest is. */
+const identity = [
+  'head -c 16 /dev/urandom | od -An -tx1 | tr -d " \\n"',
+  'cat /proc/sys/kernel/random/boot_id',
+  'cat /proc/sys/kernel/random/uuid',
+  'hostname',
+  // AT_RANDOM of a new process, from which libc makes stack canaries
+  'od -An -v -tx8 -w16 /proc/self/auxv | awk \'$1 == "0000000000000019" {print $2}\'',
+];
+
+describe('two clones of one template', () => {
+  let host: HrunHost;
+
+  before(async () => {
+    host = await newHrunHost();
+    await host.ok(['run', '--rm', 'busybox', 'true']);
+  });
+  after(() => host[Symbol.asyncDispose]());
+
+  const ask = async (script: string, ...flags: string[]) =>
+    (await host.ok(['run', '--rm', ...flags, 'busybox', 'sh', '-c', script])).split('\n');
+
+  for (const ready of [0, 2]) {
+    const how = ready === 0 ? 'restored for their container' : 'that waited in the pool';
+
+    describe(how, () => {
+      before(async () => {
+        await host.ok(['pool', 'set', '--ready', String(ready)]);
+        await poolFilled(host, ready);
+      });
+
+      it('share no random numbers, ids or names', async () => {
+        const [first, second] = [await ask(identity.join(';')), await ask(identity.join(';'))];
+        expect(first).to.have.length(identity.length);
+        for (const [index, value] of first.entries()) {
+          expect(value, identity[index]).to.match(/\w{4}/);
+          expect(second[index], identity[index]).not.to.equal(value);
+        }
+      });
+
+      it('have the time of the host', async () => {
+        await poolFilled(host, ready);
+        // busybox has no milliseconds but in the times of files
+        const before = Date.now();
+        const [text = ''] = await ask('touch /now; stat -c %y /now');
+        const after = Date.now();
+        const guestMs = Date.parse(`${text.slice(0, 23).replace(' ', 'T')}Z`);
+        expect(guestMs).to.be.within(before - 50, after + 50);
+      });
+
+      it('hold nothing of an earlier container: no process, no file, no connection', async () => {
+        await ask('echo the-secret > /dev/shm/secret; echo the-secret > /root/secret; sleep 1000 & true');
+        await poolFilled(host, ready);
+        const script =
+          'ls /proc | grep -c "^[0-9]"; cat /dev/shm/secret /root/secret 2>/dev/null; cat /proc/net/tcp /proc/net/unix | wc -l';
+        const [processes, sockets, ...more] = await ask(script);
+        expect(Number(processes)).to.be.within(2, 4);
+        // the headings of both tables
+        expect(Number(sockets)).to.equal(2);
+        expect(more).to.deep.equal([]);
+      });
+    });
+  }
+
+  it('are told as clones', async () => {
+    await host.ok(['pool', 'set', '--ready', '1']);
+    await poolFilled(host, 1);
+    const { stderr } = await host.hrun(['run', '--rm', '--timing', 'busybox', 'true']);
+    expect(stderr).to.match(/^launch: pooled$/m);
+  });
+
+  it('leave the pool for good', async () => {
+    await host.ok(['pool', 'set', '--ready', '1']);
+    await poolFilled(host, 1);
+    const name = (await host.ok(['run', '-d', 'busybox', 'sleep', '1000'])).slice(0, 12);
+    const pid = await host.ok(['inspect', '--format', '{{.State.VmPid}}', name]);
+    await host.ok(['rm', '-f', name]);
+    await expectGone(Number(pid));
+  });
+
+  it('go with the pool: all that wait end when none shall wait', async () => {
+    await host.ok(['pool', 'set', '--ready', '2']);
+    await host.ok(['run', '--rm', 'busybox', 'true']);
+    await poolFilled(host, 2);
+    const waiting = await emulators(host);
+    expect(waiting).to.have.length(2);
+    await host.ok(['pool', 'set', '--ready', '0']);
+    for (const pid of waiting) await expectGone(pid);
+  });
+
+  it('are replaced when they die while they wait', async () => {
+    await host.ok(['pool', 'set', '--ready', '1']);
+    await host.ok(['run', '--rm', 'busybox', 'true']);
+    await poolFilled(host, 1);
+    const [pid = 0] = await emulators(host);
+    process.kill(pid, 'SIGKILL');
+    await expectGone(pid);
+    await poolFilled(host, 1);
+    expect(await host.ok(['run', '--rm', 'busybox', 'echo', 'fine'])).to.equal('fine');
+  });
+});
+
+interface PoolStatus {
+  readonly shelves: readonly { readonly ready: number }[];
+}
+
+/** The pool is refilled behind the back of commands: asked until it is full. */
+async function poolFilled(host: HrunHost, ready: number): Promise<void> {
+  for (;;) {
+    const status = JSON.parse(await host.ok(['pool', 'status', '--format', 'json'])) as PoolStatus;
+    const waiting = status.shelves.reduce((sum, shelf) => sum + shelf.ready, 0);
+    if (waiting === ready || (ready > 0 && status.shelves.length === 0)) return;
+  }
+}
+
+/** Of this host's daemon, as its children or grandchildren of its keeper. */
+async function emulators(host: HrunHost): Promise<number[]> {
+  const daemon = await host.daemonPid();
+  const children = await readFile(`/proc/${daemon}/task/${daemon}/children`, 'utf8');
+  const pids = children.trim().split(' ').map(Number);
+  const names = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '')));
+  return pids.filter((_, index) => names[index]?.startsWith('qemu'));
+}
+
+async function expectGone(pid: number): Promise<void> {
+  for (;;) {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+    if (stat === '' || stat.slice(stat.lastIndexOf(')')).startsWith(') Z')) return;
+  }
+}
