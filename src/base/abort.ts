@@ -18,6 +18,19 @@ export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Pr
 }
 
 /**
+ * As Promise.all, but only once all have settled: what those that succeeded have opened can then be closed by whoever
+ * gets the failure of another.
+ */
+export async function allSettled<T extends readonly unknown[]>(
+  promises: {
+    readonly [K in keyof T]: Promise<T[K]>;
+  },
+): Promise<T> {
+  await Promise.allSettled(promises);
+  return (await Promise.all(promises)) as unknown as T;
+}
+
+/**
  * Runs `work` with a signal that fires when `signal` does or when `cancel` is called with a reason; the listener on
  * `signal`, which may live long, is gone afterwards.
  */

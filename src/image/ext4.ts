@@ -28,14 +28,15 @@ export async function makeExt4(
     await using file = await open(path, 'wx', 0o600);
     await file.truncate(sizeBytes);
   }
-  const features = '^resize_inode,^metadata_csum,uninit_bg';
+  // no backups of the superblock, and the metadata of all groups together: an empty one is copied in four pieces
+  const features = '^resize_inode,^metadata_csum,uninit_bg,sparse_super2';
   const shape = [
     ...(journalMiB === undefined
       ? ['-O', `${features},^has_journal`]
       : ['-O', features, '-J', `size=${journalMiB}`]),
     ...(bytesPerInode === undefined ? [] : ['-i', String(bytesPerInode)]),
-    ...['-m', '0', '-L', label],
-    ...['-E', 'nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0'],
+    ...['-G', '4096', '-m', '0', '-L', label],
+    ...['-E', 'num_backup_sb=0,nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0'],
   ];
   await runTool('mkfs.ext4', ['-q', '-F', ...shape, path], signal);
   await runTool('debugfs', ['-w', '-R', 'rmdir lost+found', path], signal);

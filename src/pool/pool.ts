@@ -179,9 +179,12 @@ export class Pool implements AsyncDisposable {
         }
         const [key, shelf] = next;
         const guest = await this.#makeReady(key, shelf, signal);
-        // its shape may have gone meanwhile
-        if (this.#shelves.get(key) === shelf) shelf.ready.push(guest);
-        else await endGuest(guest);
+        // its shape may have gone meanwhile, or fewer may be wanted
+        if (this.#shelves.get(key) !== shelf || shelf.ready.length >= this.#policy.ready) {
+          await endGuest(guest);
+          continue;
+        }
+        shelf.ready.push(guest);
         void guest.guest.vm.ended.then(() => this.#forget(shelf, guest));
         await sleep(this.#policy.refillPauseMs, undefined, { signal, ref: false });
       }

@@ -1,5 +1,6 @@
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { allSettled } from '../base/abort.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 import { parseVmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
@@ -109,34 +110,35 @@ export async function openContainerVm(
   starting: Partial<ContainerState> = {},
 ): Promise<ContainerVm> {
   await using undo = new AsyncDisposableStack();
-  const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
-  phases.end('image');
   const accelerator = await deps.accelerator(config.accelerator, signal);
-  const reservation = undo.use(
-    await deps.guests.reserve(
-      {
-        shape: {
-          kernelPath: config.kernelPath,
-          initramfsPath: config.initramfsPath,
-          accelerator,
-          vcpus: config.vcpus,
-          memoryMiB: config.vmMemoryMiB,
-          transport: 'serial',
-          kernelParameters: [],
-        },
-        scope: config.templateScope,
-        cold: config.cold,
-        share: config.binds.length > 0,
-        common: isDefaultShape(config, deps),
-      },
-      signal,
-    ),
-  );
+  const wish = {
+    shape: {
+      kernelPath: config.kernelPath,
+      initramfsPath: config.initramfsPath,
+      accelerator,
+      vcpus: config.vcpus,
+      memoryMiB: config.vmMemoryMiB,
+      transport: 'serial' as const,
+      kernelParameters: [],
+    },
+    scope: config.templateScope,
+    cold: config.cold,
+    share: config.binds.length > 0,
+    common: isDefaultShape(config, deps),
+  };
+  const reserve = async () => {
+    const reservation = undo.use(await deps.guests.reserve(wish, signal));
+    // so that a guest whose daemon dies meanwhile is found
+    await deps.store.update(id, { ...starting, vmRunDir: reservation.runDir });
+    return reservation;
+  };
+  const [disk, reservation, scratchPath] = await allSettled([
+    deps.images.openDisk(config.imageId, progress, signal).then((opened) => undo.use(opened)),
+    reserve(),
+    scratchDisk(id, config.storageBytes, config.autoRemove, deps, signal),
+  ]);
   const { runDir } = reservation;
-  // so that a guest whose daemon dies meanwhile is found
-  await deps.store.update(id, { ...starting, vmRunDir: runDir });
-  const scratchPath = await scratchDisk(id, config.storageBytes, config.autoRemove, deps, signal);
-  phases.end('scratch');
+  phases.end('disks');
   const shares = undo.use(await openShares(config.binds, runDir, files, await deps.shareServer(), signal));
   if (shares !== undefined) phases.end('share');
   const guest = undo.use(
