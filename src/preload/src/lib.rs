@@ -5,7 +5,6 @@
 //! the file is every clone's. But QEMU then gives up, and the private pages stay. So a hole that seals refuse counts as made
 //! here, and QEMU goes on to the part that matters: the pages read as the template's afterwards, which a guest that gave them
 //! back does not mind.
-#![no_std]
 
 use libc::{c_int, c_long, off_t};
 
@@ -16,8 +15,20 @@ use libc::{c_int, c_long, off_t};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fallocate64(fd: c_int, mode: c_int, offset: off_t, length: off_t) -> c_int {
     // SAFETY: a plain system call on numbers.
-    let done = unsafe { libc::syscall(libc::SYS_fallocate, c_long::from(fd), c_long::from(mode), offset, length) };
-    if done == 0 || is_hole_in_sealed_file(fd, mode) { 0 } else { -1 }
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_fallocate,
+            c_long::from(fd),
+            c_long::from(mode),
+            offset,
+            length,
+        )
+    };
+    if done == 0 || is_hole_in_sealed_file(fd, mode) {
+        0
+    } else {
+        -1
+    }
 }
 
 /// The same under its other name.
@@ -44,10 +55,4 @@ fn is_hole_in_sealed_file(fd: c_int, mode: c_int) -> bool {
     // SAFETY: as above.
     unsafe { *errno = refused };
     seals >= 0 && seals & libc::F_SEAL_WRITE != 0
-}
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: has no requirements. Nothing above can panic.
-    unsafe { libc::abort() }
 }
