@@ -15,6 +15,7 @@ mod network;
 mod personalize;
 mod process;
 mod processes;
+pub mod reaper;
 pub mod server;
 mod sys;
 mod vsock;

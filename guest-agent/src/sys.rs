@@ -60,17 +60,34 @@ pub fn exit_now(code: i32) -> ! {
 
 /// Returns only with an error.
 pub fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
-    let pointers = |strings: &[CString]| {
-        strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([std::ptr::null()])
-            .collect::<Vec<_>>()
-    };
     let (args, env) = (pointers(args), pointers(env));
     // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call.
     unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Executes the program that is open as `program`. Returns only with an error.
+pub fn execve_open(program: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call.
+    unsafe {
+        libc::execveat(
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr().cast(),
+            env.as_ptr().cast(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
 }
 
 /// Unblocks all signals and gives all of them back their default action: Rust's start-up ignores SIGPIPE, and what
@@ -86,6 +103,44 @@ pub fn reset_signals() {
             libc::signal(signal, libc::SIG_DFL);
         }
     }
+}
+
+/// Blocks every signal that can be blocked, for `wait_for_signal`.
+pub fn block_signals() {
+    // SAFETY: plain system calls on a signal set that lives on the stack.
+    unsafe {
+        let all = every_signal();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// The number of the next signal to come, or of one that came since `block_signals`.
+pub fn wait_for_signal() -> i32 {
+    loop {
+        // SAFETY: the set lives on the stack; a null pointer means that nothing more is to be told.
+        let signal = unsafe {
+            let all = every_signal();
+            libc::sigwaitinfo(&raw const all, std::ptr::null_mut())
+        };
+        if signal > 0 {
+            return signal;
+        }
+    }
+}
+
+fn every_signal() -> libc::sigset_t {
+    // SAFETY: a set of zeroes is valid, and sigfillset only writes it.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        all
+    }
+}
+
+/// Sends any signal, realtime ones included.
+pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: plain system call.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(drop)
 }
 
 /// Limits of this process; all ones means unlimited.

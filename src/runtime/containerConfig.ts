@@ -74,6 +74,7 @@ export function mergeContainerConfig(
     openStdin: request.openStdin,
     terminal: request.terminal,
     autoRemove: request.autoRemove,
+    init: request.init,
     stopSignal: request.stopSignal ?? signalOfImage(image.config.stopSignal),
     stopTimeoutS: request.stopTimeoutS ?? host.stopTimeoutS,
     readonlyRootfs: request.readonlyRootfs,

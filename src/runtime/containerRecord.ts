@@ -37,6 +37,8 @@ const ContainerConfigSchema = z.object({
   terminal: z.boolean(),
   /** The container is deleted once it has ended and its exit code was told. */
   autoRemove: z.boolean(),
+  /** An init as pid 1, before the command. */
+  init: z.boolean().default(false),
   stopSignal: z.int(),
   stopTimeoutS: z.number(),
   readonlyRootfs: z.boolean(),

@@ -53,6 +53,7 @@ export function guestContainer(
       terminal: config.terminal,
       ...(terminalSize && { terminalSize }),
       stdinOpen: config.openStdin,
+      init: config.init,
       ...guestPrivileges(config, false),
       rlimits: config.ulimits.map(({ type, soft, hard }) => ({ type, soft: limit(soft), hard: limit(hard) })),
     },

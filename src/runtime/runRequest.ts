@@ -15,6 +15,8 @@ export interface CreateRequest {
   readonly openStdin: boolean;
   readonly terminal: boolean;
   readonly autoRemove: boolean;
+  /** An init as pid 1, before the command. */
+  readonly init: boolean;
   /** In order; the last of a name wins. Without a value: the image's variable of that name is removed. */
   readonly environment: readonly EnvironmentVariable[];
   readonly workingDir?: string;

@@ -1,6 +1,6 @@
 //! What init and exec have in common in the forked child: everything between its namespaces and its execve.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
@@ -36,8 +36,13 @@ pub fn detach_from_agent(plan: &ProcessPlan, further: &[RawFd]) -> Result<()> {
     std::fs::write("/proc/self/oom_score_adj", score.to_string()).doing(|| "setting oom_score_adj".into())
 }
 
-/// Inside the container's root and namespaces: becomes the process and executes it when told to.
-pub fn become_process(plan: &ProcessPlan, console: bool) -> Result<std::convert::Infallible> {
+/// Inside the container's root and namespaces: becomes the process and executes it when told to; with `reaper`, the open
+/// program of an init, that init executes it.
+pub fn become_process(
+    plan: &ProcessPlan,
+    console: bool,
+    reaper: Option<BorrowedFd<'_>>,
+) -> Result<std::convert::Infallible> {
     let process = &plan.process;
     let root = rustix::fs::open(
         "/",
@@ -58,7 +63,12 @@ pub fn become_process(plan: &ProcessPlan, console: bool) -> Result<std::convert:
     let env = environment(&plan.env, process.terminal, &user);
     let program = command::find_program(&plan.args[0], &env)?;
     plan.channel.prepared(pty.as_ref().map(|pty| pty.master.as_raw_fd()))?;
-    Err(command::refused(&program, &sys::execve(&program, &plan.args, &env)))
+    let Some(reaper) = reaper else {
+        return Err(command::refused(&program, &sys::execve(&program, &plan.args, &env)));
+    };
+    let args = [crate::reaper::NAME, c"--"].map(CStr::to_owned);
+    let args = args.iter().chain(&plan.args).cloned().collect::<Vec<_>>();
+    Err(command::refused(&args[0], &sys::execve_open(reaper, &args, &env)))
 }
 
 fn set_up_stdio(plan: &ProcessPlan, root: BorrowedFd<'_>, user: &User, console: bool) -> Result<Option<Pty>> {

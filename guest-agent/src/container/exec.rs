@@ -17,6 +17,6 @@ pub fn run(plan: &ProcessPlan, init: &OwnedFd) -> ! {
             | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
             | ThreadNameSpaceType::CONTROL_GROUP;
         rustix::thread::move_into_thread_name_spaces(init.as_fd(), spaces).doing(|| "entering the container".into())?;
-        child::become_process(plan, false)
+        child::become_process(plan, false, None)
     })
 }

@@ -1,6 +1,6 @@
 //! The init process of a container, in the forked child.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
@@ -16,10 +16,17 @@ use crate::failure::{Doing, Failure, Result};
 pub fn run(plan: &ProcessPlan, paths: &RootPaths, request: &CreateContainerRequest) -> ! {
     child::run(plan, || {
         child::detach_from_agent(plan, &[])?;
+        // Out of reach once the root has changed.
+        let own_program = plan.process.init.then(open_own_program).transpose()?;
         enter_namespaces(request)?;
         build_root(paths, request)?;
-        child::become_process(plan, true)
+        child::become_process(plan, true, own_program.as_ref().map(AsFd::as_fd))
     })
+}
+
+fn open_own_program() -> Result<OwnedFd> {
+    rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| "opening the agent's program".into())
 }
 
 fn enter_namespaces(request: &CreateContainerRequest) -> Result<()> {

@@ -37,6 +37,7 @@ use crate::process::Process;
 use channel::AgentEnd;
 use rootfs::RootPaths;
 
+pub use command::{find_program, refused};
 pub use create::create;
 pub use fork::Forker;
 pub use rootfs::{mount_device, sync_file_system};

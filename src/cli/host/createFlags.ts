@@ -17,6 +17,7 @@ export interface CreateFlags {
   readonly env: readonly string[];
   readonly envFile: readonly string[];
   readonly hostname?: string;
+  readonly init?: true;
   readonly insecure?: true;
   readonly interactive?: true;
   readonly kernel?: string;
@@ -63,6 +64,7 @@ export function addCreateFlags(command: Command): void {
   );
   addList(command, '--env-file <path>', 'Read environment variables from a file');
   command.option('-h, --hostname <name>', "The container's host name", checked(parseHostname));
+  command.option('--init', 'Run a small init as pid 1: it passes signals on and reaps processes');
   command.option('--insecure', 'Accept plain http, or any certificate, from the registry');
   command.option('-i, --interactive', 'Keep stdin open');
   command.option('--kernel <path>', 'Boot this uncompressed kernel instead of the built-in one');

@@ -34,6 +34,7 @@ export async function createRequest(
     openStdin: flags.interactive === true,
     terminal: flags.tty === true,
     autoRemove: flags.rm === true,
+    init: flags.init === true,
     environment: await environmentOf(flags, session),
     labels: await labelsOf(flags, session),
     binds,

@@ -71,6 +71,7 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
     ),
     NetworkMode: 'none',
     AutoRemove: config.autoRemove,
+    Init: config.init,
     CapAdd: config.capAdd,
     CapDrop: config.capDrop,
     ReadonlyRootfs: config.readonlyRootfs,

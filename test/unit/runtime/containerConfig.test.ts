@@ -33,6 +33,7 @@ function request(change: Partial<CreateRequest> = {}): CreateRequest {
     openStdin: false,
     terminal: false,
     autoRemove: false,
+    init: false,
     environment: [],
     labels: {},
     binds: [],

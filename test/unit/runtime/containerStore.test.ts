@@ -3,51 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { newContainerId } from '../../../src/base/ids.ts';
-import { type ContainerRecord, initialState } from '../../../src/runtime/containerRecord.ts';
 import { ContainerStore } from '../../../src/runtime/containerStore.ts';
-
-function record(name: string): ContainerRecord {
-  return {
-    version: 1,
-    id: newContainerId(),
-    name,
-    createdAt: '2026-01-01T00:00:00.000Z',
-    config: {
-      image: 'busybox',
-      imageId: 'sha256:x',
-      entrypoint: [],
-      cmd: ['true'],
-      env: [],
-      workingDir: '/',
-      user: '',
-      hostname: 'h',
-      domainname: '',
-      labels: {},
-      openStdin: false,
-      terminal: false,
-      autoRemove: false,
-      stopSignal: 15,
-      stopTimeoutS: 10,
-      readonlyRootfs: false,
-      capAdd: [],
-      capDrop: [],
-      tmpfs: [],
-      binds: [],
-      volumes: [],
-      ulimits: [],
-      sysctls: {},
-      vmMemoryMiB: 576,
-      vcpus: 1,
-      storageBytes: 1e9,
-      kernelPath: '/k',
-      initramfsPath: '/i',
-      accelerator: 'auto',
-      cold: false,
-      templateScope: { kind: 'host' },
-    },
-    state: initialState,
-  };
-}
+import { containerRecord as record } from '../../helpers/containerRecord.ts';
 
 async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string }> {
   return await promise.then(
