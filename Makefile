@@ -112,7 +112,7 @@ conformance: build ## put hrun in runc's place under podman, dockerd and contain
 	test/conformance/managers $(ACCEPT) $(abspath $(FRONT))
 
 .PHONY: bench
-bench: build ## measure against raw QEMU and runc; results in bench-results/
+bench: build ## measure against raw QEMU, podman and runc (ROUNDS=20); raw samples, a table and plots in bench-results/
 	@build/install-packages test/bench/packages.txt
 	node test/bench/main.ts
 

@@ -1,138 +1,115 @@
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { cpus, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { hrunPath, newHrunHost } from '../helpers/hrunHost.ts';
+import { parseArgs } from 'node:util';
+import { newHrunHost } from '../helpers/hrunHost.ts';
+import { type Bench, type Group, Recorder } from './bench.ts';
+import { bursts } from './cases/bursts.ts';
+import { commands } from './cases/commands.ts';
+import { density } from './cases/density.ts';
+import { execs } from './cases/execs.ts';
+import { launches } from './cases/launches.ts';
+import { unpacking } from './cases/unpack.ts';
+import { compareResults } from './compare.ts';
+import { hostFacts } from './hostFacts.ts';
+import { ratiosOf } from './ratios.ts';
+import { type Results, ResultsSchema } from './results.ts';
+import { plot } from './svg.ts';
+import { renderResults } from './table.ts';
 
-/**
- * `make bench`: what the promises about speed rest on. Raw QEMU and hrun take turns, so that a busy host hurts
- * both; raw samples and the table go to bench-results/.
- */
-const rounds = Number(process.env.ROUNDS ?? 10);
-const dist = resolve(import.meta.dirname, '../../dist');
-const run = promisify(execFile);
+const usage = `Measures hrun against raw QEMU, podman and runc, in turn, so that a busy host hurts all alike.
 
-type Samples = Record<string, number[]>;
+  node test/bench/main.ts [--rounds N] [--only GROUP,…] [--density N] [--output DIRECTORY]
+  node test/bench/main.ts --compare BEFORE.json AFTER.json
+`;
 
-const host = await newHrunHost();
-try {
-  const samples: Samples = {};
+const groups: readonly Group[] = [launches, execs, bursts, density, unpacking, commands];
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: process.env.ROUNDS ?? '20' },
+    only: { type: 'string', default: groups.map(({ name }) => name).join(',') },
+    density: { type: 'string', default: process.env.DENSITY ?? '20' },
+    output: { type: 'string', default: resolve(import.meta.dirname, '../../bench-results') },
+    compare: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+if (values.help) process.stdout.write(usage);
+else if (values.compare) process.stdout.write(await compareFiles(positionals));
+else process.exitCode = await measure();
+
+async function compareFiles([before, after]: readonly string[]): Promise<string> {
+  if (before === undefined || after === undefined) throw new Error(usage);
+  const read = async (path: string) => ResultsSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+  return compareResults(await read(before), await read(after));
+}
+
+async function measure(): Promise<number> {
+  const startedAt = new Date().toISOString();
+  const record = new Recorder((line) => process.stderr.write(`${line}\n`));
+  await using host = await newHrunHost();
   await host.ok(['run', '--rm', 'busybox', 'true']);
-  for (let round = 0; round < rounds; round++) {
-    add(samples, 'raw QEMU, spawn to agent ready', await rawBootMs());
-    const started = performance.now();
-    await host.ok(['run', '--rm', '--cold', 'busybox', 'true']);
-    add(samples, 'hrun run --rm --cold busybox true', performance.now() - started);
-  }
-  for (const [name, command] of [
-    ['hrun version', [hrunPath, 'version']],
-    ['hrun ps', [hrunPath, 'ps']],
-    ['runc list', ['runc', '--root', join(host.directory, 'runc'), 'list']],
-  ] as const) {
-    samples[name] = await hyperfine(command);
-  }
-  await host.ok(['run', '-d', '--name', 'bench', 'busybox', 'sleep', '1000']);
-  for (let round = 0; round < rounds; round++) {
-    const started = performance.now();
-    await host.ok(['exec', 'bench', 'true']);
-    add(samples, 'hrun exec bench true', performance.now() - started);
-  }
-  await host.ok(['rm', '-f', 'bench']);
-  await host.ok(['daemon', 'stop']);
-  const cold = performance.now();
-  await host.ok(['ps']);
-  add(samples, 'first command without a daemon', performance.now() - cold);
-  const daemon = await daemonAtRest();
-  await report(samples, daemon);
-} finally {
-  await host[Symbol.asyncDispose]();
-}
-
-function add(samples: Samples, name: string, value: number): void {
-  samples[name] = [...(samples[name] ?? []), value];
-}
-
-/** The same kernel and initramfs as hrun boots, with the devices an agent needs and nothing else. */
-async function rawBootMs(): Promise<number> {
-  const socket = join(host.directory, 'bench.sock');
-  const started = performance.now();
-  const kernel = 'console=ttyS0 quiet panic=-1 reboot=t no_timer_check noreplace-smp lapic_timer_khz=1000000';
-  const child = spawn(
-    'qemu-system-x86_64',
-    [
-      ...['-M', 'microvm,acpi=off,x-option-roms=off,auto-kernel-cmdline=on,pit=on,pic=on,rtc=on'],
-      ...['-accel', 'tcg', '-cpu', 'max,erms=off', '-m', '576M', '-smp', '1'],
-      ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
-      ...['-global', 'virtio-mmio.force-legacy=false', '-device', 'virtio-serial-device,max_ports=2'],
-      ...['-chardev', `socket,id=agent,path=${socket},server=on,wait=off`],
-      ...['-device', 'virtserialport,chardev=agent,name=hrun.agent'],
-      ...['-kernel', join(dist, 'guest/vmlinux'), '-initrd', join(dist, 'guest/initramfs.cpio')],
-      ...['-append', `${kernel} mitigations=off hrun.ready=console`],
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  let text = '';
-  for await (const chunk of child.stdout) {
-    text += chunk;
-    if (text.includes('hrun-agent ready')) break;
-  }
-  const elapsed = performance.now() - started;
-  child.kill('SIGKILL');
-  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  if (!text.includes('hrun-agent ready')) throw new Error(`the guest did not get ready: ${text}`);
-  return elapsed;
-}
-
-async function hyperfine(command: readonly string[]): Promise<number[]> {
-  const output = join(host.directory, 'hyperfine.json');
-  const options = ['--warmup', '5', '--runs', '50', '--shell=none', '--export-json', output];
-  await run('hyperfine', [...options, command.join(' ')], { env: host.env });
-  const { results }: { results: { times: number[] }[] } = JSON.parse(await readFile(output, 'utf8'));
-  return (results[0]?.times ?? []).map((seconds) => seconds * 1000);
-}
-
-async function daemonAtRest(): Promise<{ rssMiB: number; idleCpuPercent: number }> {
-  const pid = await host.daemonPid();
-  const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const ticks = async () => {
-    const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).split(') ')[1]?.split(' ') ?? [];
-    return Number(fields[11]) + Number(fields[12]);
+  const facts = await hostFacts(host);
+  const bench: Bench = {
+    host,
+    rounds: positive('--rounds', values.rounds),
+    density: positive('--density', values.density),
+    accelerator: facts.accelerator === 'kvm' ? 'kvm' : 'tcg',
+    record,
   };
-  const before = await ticks();
-  await sleep(5_000);
-  // USER_HZ is 100: a tick is 10 ms, 500 of them are the five seconds
-  const idleCpuPercent = ((await ticks()) - before) / 5;
-  return { rssMiB: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024, idleCpuPercent };
+  for (const group of chosenGroups()) {
+    process.stderr.write(`measuring: ${group.about}\n`);
+    try {
+      await group.run(bench);
+    } catch (error) {
+      record.fail(group.name, 'the whole group', error);
+    }
+  }
+  const results: Results = {
+    version: 1,
+    startedAt,
+    finishedAt: new Date().toISOString(),
+    command: process.argv.slice(1).join(' '),
+    rounds: bench.rounds,
+    host: facts,
+    series: record.series,
+    failures: record.failures,
+    missing: record.missing,
+    ratios: ratiosOf(record),
+  };
+  await write(results);
+  return results.failures.length === 0 ? 0 : 1;
 }
 
-async function report(samples: Samples, daemon: Awaited<ReturnType<typeof daemonAtRest>>): Promise<void> {
-  const rows = Object.entries(samples).map(([name, values]) => {
-    const sorted = values.toSorted((a, b) => a - b);
-    const at = (share: number) =>
-      sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
-    return { name, n: values.length, min: at(0), p50: at(0.5), p99: at(0.99) };
-  });
-  const p50 = (name: string) => rows.find((row) => row.name === name)?.p50 ?? NaN;
-  const ratios = {
-    'cold run / raw boot (target 1.3)':
-      p50('hrun run --rm --cold busybox true') / p50('raw QEMU, spawn to agent ready'),
-    'hrun ps / runc list (target 0.5)': p50('hrun ps') / p50('runc list'),
-  };
-  const facts = { cpus: cpus().map(({ model }) => model), memoryBytes: totalmem(), kernel: release() };
-  const directory = resolve(import.meta.dirname, '../../bench-results');
+async function write(results: Results): Promise<void> {
+  const directory = join(values.output, results.startedAt.replaceAll(':', '-'));
   await mkdir(directory, { recursive: true });
-  const path = join(directory, `${new Date().toISOString().replaceAll(':', '-')}.json`);
-  await writeFile(path, JSON.stringify({ facts, rounds, samples, ratios, daemon }, undefined, 2));
-  console.table(rows.map(({ name, n, ...ms }) => ({ name, n, ...rounded(ms) })));
-  console.table({ ...rounded(ratios), ...rounded(daemon) });
-  console.log(`raw samples: ${path}`);
+  const path = join(directory, 'results.json');
+  const text = renderResults(results);
+  await writeFile(path, `${JSON.stringify(results, undefined, 2)}\n`);
+  await writeFile(join(directory, 'table.txt'), text);
+  const plots = Map.groupBy(
+    results.series.filter(({ samples }) => samples.length > 1),
+    ({ group, unit }) => `${group}-${unit.replaceAll(/[^a-zA-Z]/g, '')}`,
+  );
+  for (const [name, series] of plots) {
+    const about = groups.find((group) => group.name === series[0]?.group)?.about ?? name;
+    await writeFile(join(directory, `${name}.svg`), plot(about, series));
+  }
+  process.stdout.write(`${text}\nraw samples, host facts and plots: ${directory}\n`);
 }
 
-function rounded(values: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [name, Math.round(value * 100) / 100]),
-  );
+function chosenGroups(): readonly Group[] {
+  return values.only.split(',').map((name) => {
+    const group = groups.find((candidate) => candidate.name === name);
+    if (group === undefined) throw new Error(`no group "${name}"\n${usage}`);
+    return group;
+  });
+}
+
+function positive(flag: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${flag} ${text}: not a positive number`);
+  return value;
 }

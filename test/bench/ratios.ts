@@ -1,0 +1,29 @@
+import type { Recorder } from './bench.ts';
+import { commandCases } from './cases/commands.ts';
+import { execCases } from './cases/execs.ts';
+import { launchCases } from './cases/launches.ts';
+import type { Ratio } from './results.ts';
+import { median } from './stats.ts';
+
+/** The promises about speed: medians of one run over medians of the same run. */
+export function ratiosOf(record: Recorder): Ratio[] {
+  const ratio = (
+    name: string,
+    target: string,
+    group: string,
+    [over, under]: readonly [string, string],
+  ): Ratio[] => {
+    const [above, below] = [record.samples(group, over), record.samples(group, under)];
+    if (above.length === 0 || below.length === 0) return [];
+    return [{ name, target, value: median(above) / median(below) }];
+  };
+  const { rawBoot, cold, run, runc, crun } = launchCases;
+  return [
+    ...ratio('cold run / raw boot', '≤ 1.3', 'launch', [cold, rawBoot]),
+    ...ratio('run / raw boot', '≤ 0.25', 'launch', [run, rawBoot]),
+    ...ratio('run / podman run with runc', '≤ 0.5', 'launch', [run, runc]),
+    ...ratio('run / podman run with crun', '', 'launch', [run, crun]),
+    ...ratio('exec / podman exec with runc', '≤ 0.4', 'exec', [execCases.hrun, execCases.runc]),
+    ...ratio('hrun ps / runc list', '≤ 0.5', 'command', [commandCases.ps, commandCases.runcList]),
+  ];
+}
