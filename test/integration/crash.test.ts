@@ -1,9 +1,13 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
-import { type HrunHost, newHrunHost, resultOf } from '../helpers/hrunHost.ts';
+import { type HrunHost, hrunPath, newHrunHost, resultOf } from '../helpers/hrunHost.ts';
+
+const execute = promisify(execFile);
 
 /** Waits for something that is bound to happen; the suite's time-out is the limit. */
 async function until<T>(probe: () => Promise<T | undefined | false>): Promise<T> {
@@ -146,10 +150,86 @@ describe('whatever dies', () => {
     expect((await host.processes()).filter(({ command }) => command.includes('qemu'))).to.deep.equal([]);
   });
 
+  it('a start with a volume that a dead daemon left keeps nothing of the caller busy', async () => {
+    const shared = join(host.directory, 'shared');
+    const child = host.start(['run', '--name', 'half', '-v', `${shared}:/d`, 'busybox', 'true'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const result = resultOf(child);
+    const emulator = await until(async () =>
+      (await host.processes()).find(({ command }) => command.includes('qemu-system')),
+    );
+    // It boots no further: the start cannot be finished before its daemon dies.
+    process.kill(emulator.pid, 'SIGSTOP');
+    const serving = (await host.processes()).filter(({ command }) => command.includes('virtiofsd'));
+    expect(serving).not.to.deep.equal([]);
+    await killDaemon();
+    expect((await result).code).to.equal(125);
+    expect(await host.ok(['ps', '-aq'])).to.equal('');
+    await until(async () => {
+      const names = (await host.processes()).map(({ command }) => command).join('\n');
+      return !/stand-in|virtiofsd|qemu-system/.test(names);
+    });
+  });
+
   it('the keeper may die: the daemon goes on, and the next one has a keeper again', async () => {
     const status = await readFile(`/proc/${await host.daemonPid()}/status`, 'utf8');
     process.kill(Number(/^PPid:\s*(\d+)$/m.exec(status)?.[1]), 'SIGKILL');
     expect(await host.ok(['run', '--rm', 'busybox', 'echo', 'still'])).to.equal('still');
+  });
+});
+
+describe('a daemon that was first started in other namespaces', () => {
+  it('serves callers elsewhere with their own files, and its containers live on', async () => {
+    await using host = await newHrunHost();
+    await execute('unshare', ['--net', '--mount', '--propagation', 'private', hrunPath, 'version'], {
+      env: host.env,
+    });
+    const mountOf = (pid: number | 'self') => readlink(`/proc/${pid}/ns/mnt`);
+    expect(await mountOf(await host.daemonPid())).not.to.equal(await mountOf('self'));
+    expect(await host.ok(['run', '--rm', 'busybox', 'echo', 'here'])).to.equal('here');
+    // A file system that only this caller has: neither the daemon nor this process sees what is in it.
+    const script = [
+      'mount -t tmpfs own "$1"',
+      'echo mine > "$1/file"',
+      'echo VARIABLE=own > "$1/env"',
+      '"$0" run --name cc --cidfile "$1/id" --env-file "$1/env" -v "$1:/d" busybox sh -c \'cat /d/file; echo $VARIABLE; echo back > /d/answer\'',
+      'cat "$1/answer"',
+      '"$0" cp "$1/file" cc:/copied && "$0" cp cc:/copied "$1/returned" && cat "$1/returned"',
+      'test "$(cat "$1/id")" = "$("$0" inspect -f {{.Id}} cc)" && echo same',
+    ].join(' && ');
+    const place = join(host.directory, 'place');
+    await mkdir(place);
+    const options = ['--mount', '--propagation', 'private', 'sh', '-c', script, hrunPath, place];
+    const { stdout } = await execute('unshare', options, { env: host.env });
+    expect(stdout.split('\n')).to.deep.equal(['mine', 'own', 'back', 'mine', 'same', '']);
+    expect(await readdir(place)).to.deep.equal([]);
+    await host.ok(['rm', 'cc']);
+  });
+});
+
+describe('the exit code of a command whose stdin nobody read', () => {
+  const rounds = 500;
+  const atOnce = 4;
+
+  it(`is the workload’s, ${rounds} times`, async () => {
+    await using host = await newHrunHost();
+    await host.ok(['run', '-d', '--name', 'cc', 'busybox', 'sleep', '10000']);
+    const input = Buffer.alloc(200_000, 'unread ');
+    const wrong: string[] = [];
+    let next = 0;
+    const worker = async () => {
+      for (let round = next++; round < rounds; round = next++) {
+        const wanted = round % 126;
+        const { code, stderr } = await host.hrun(['exec', '-i', 'cc', 'sh', '-c', `exit ${wanted}`], {
+          input,
+        });
+        if (code !== wanted) wrong.push(`${code} instead of ${wanted}: ${stderr}`);
+      }
+    };
+    await Promise.all(Array.from({ length: atOnce }, worker));
+    expect(wrong).to.deep.equal([]);
+    await host.ok(['rm', '-f', 'cc']);
   });
 });
 
