@@ -10,6 +10,8 @@ export interface Paths {
   readonly run: string;
   readonly configFile: string;
   readonly containers: string;
+  /** What happened to containers and images. */
+  readonly events: string;
   readonly images: string;
   readonly cache: string;
   readonly vms: string;
@@ -56,6 +58,7 @@ export function pathsFrom(environment: Readonly<Record<string, string | undefine
     run,
     configFile,
     containers: join(root, 'containers'),
+    events: join(root, 'events.log'),
     images: join(root, 'images'),
     cache: join(root, 'cache'),
     vms: join(run, 'vms'),

@@ -1,6 +1,9 @@
 import { HrunError } from '../base/errors.ts';
 import type { AttachIo } from '../runtime/attachIo.ts';
+import type { Context } from './deps.ts';
 import { withDetachKeys } from './detachKeys.ts';
+import { exitCodes } from './exitCodes.ts';
+import { describeError } from './printError.ts';
 import type { Session } from './session.ts';
 
 export interface AttachTerminal {
@@ -30,13 +33,19 @@ export function openAttachIo(session: Session, { stdin, detachKeys }: AttachTerm
   };
 }
 
-/** Docker's rule for `-it` in scripts. @throws HrunError INVALID_ARGUMENT */
-export function requireTerminal(
+/** Docker's rule for `-it` in scripts. */
+export function lacksTerminal(
   session: Session,
   request: { readonly openStdin: boolean; readonly terminal: boolean },
-): void {
-  if (!request.openStdin || !request.terminal || session.isTerminal.stdin) return;
-  throw new HrunError('INVALID_ARGUMENT', 'the input device is not a TTY', {
+): boolean {
+  return request.openStdin && request.terminal && !session.isTerminal.stdin;
+}
+
+/** Exit code 1, also of `run`, whose own failures end with 125 otherwise. */
+export async function refuseWithoutTerminal(context: Context): Promise<number> {
+  const error = new HrunError('INVALID_ARGUMENT', 'the input device is not a TTY', {
     hint: 'leave out -t when stdin is a pipe or a file',
   });
+  await context.complain(describeError(error));
+  return exitCodes.failed;
 }

@@ -9,6 +9,9 @@ import { describeError } from './printError.ts';
 import type { Session } from './session.ts';
 import { findVerb } from './verbs.ts';
 
+/** Called by the scripts of `hrun completion`, not by people. */
+const completionVerb = '__complete';
+
 /**
  * Runs one command line to its exit code. What goes wrong is printed on the command's stderr; only a lost front door
  * rejects.
@@ -16,6 +19,11 @@ import { findVerb } from './verbs.ts';
  */
 export async function runCommand(session: Session, deps: CliDeps): Promise<number> {
   const context = contextOf(session, deps);
+  const [first, ...words] = session.argv;
+  if (first === completionVerb) {
+    const { complete } = await import('./complete.ts');
+    return await complete(words, context);
+  }
   const face = await faceOf(session.argv, ociFlagsOf);
   if (face.kind === 'oci') return await runOci(face.argv, context);
   if (face.kind === 'container') {
@@ -37,11 +45,13 @@ export async function runCommand(session: Session, deps: CliDeps): Promise<numbe
       const { groupHelp } = await import('./help.ts');
       if (found.asked) await context.print(groupHelp(found.group));
       else await context.complain(groupHelp(found.group));
-      return found.asked ? exitCodes.ok : exitCodes.hrunFailed;
+      return exitCodes.ok;
     }
     if (found.kind === 'unknown') {
-      await context.complain(`hrun: unknown command: ${found.name}\n${found.suggestion}See 'hrun --help'.\n`);
-      return exitCodes.hrunFailed;
+      await context.complain(
+        `hrun: unknown command: hrun ${found.name}\n${found.suggestion}See 'hrun --help'.\n`,
+      );
+      return exitCodes.failed;
     }
     const { runVerb } = await import('./runVerb.ts');
     return await runVerb(found.entry, found.args, context);

@@ -5,6 +5,8 @@ import { exitCodes } from './exitCodes.ts';
 import { normaliseBooleans } from './flags.ts';
 import type { VerbEntry } from './verb.ts';
 
+const wrongCount = 'hrun.count';
+
 /** Parses the arguments of one verb and runs it. Usage errors are told with a hint at its help. */
 export async function runVerb(entry: VerbEntry, args: readonly string[], context: Context): Promise<number> {
   const verb = await entry.load();
@@ -23,7 +25,8 @@ export async function runVerb(entry: VerbEntry, args: readonly string[], context
     }
     const reason = error.message.replace(/^error: /, '').replace(/\n\(Did/, ' (did');
     await context.complain(`hrun: ${reason}\nSee 'hrun ${entry.name} --help'.\n`);
-    return exitCodes.hrunFailed;
+    // Docker's: 125 belongs to options, not to the number of arguments.
+    return error.code === wrongCount ? exitCodes.failed : exitCodes.hrunFailed;
   }
   return verb.run(command, context);
 }
@@ -69,5 +72,5 @@ function checkCount(command: Command, { args: [min, max], usage, name }: VerbEnt
   const bound = count < min ? min : max;
   const quantity = min === max ? 'exactly' : count < min ? 'at least' : 'at most';
   const wanted = max === 0 ? 'accepts no arguments' : `requires ${quantity} ${counted(bound, 'argument')}`;
-  throw new CommanderError(1, 'hrun.count', `"hrun ${name}" ${wanted}\nUsage:  hrun ${name} ${usage}`);
+  throw new CommanderError(1, wrongCount, `"hrun ${name}" ${wanted}\nUsage:  hrun ${name} ${usage}`);
 }

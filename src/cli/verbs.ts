@@ -116,8 +116,9 @@ export const verbEntries: readonly VerbEntry[] = [
     name: 'top',
     aliases: ['container top'],
     summary: 'Show the processes of a container',
-    usage: 'CONTAINER',
-    args: [1, 1],
+    usage: 'CONTAINER [ps OPTIONS]',
+    args: [1, many],
+    passThrough: true,
     load: async () => (await import('./host/top.ts')).top,
   },
   {
@@ -222,6 +223,14 @@ export const verbEntries: readonly VerbEntry[] = [
     load: async () => (await import('./host/imagePrune.ts')).imagePrune,
   },
   {
+    name: 'events',
+    aliases: ['system events'],
+    summary: 'Show what happens to containers and images',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/events.ts')).events,
+  },
+  {
     name: 'version',
     summary: 'Show the versions of hrun and what it stands on',
     usage: '[OPTIONS]',
@@ -230,6 +239,7 @@ export const verbEntries: readonly VerbEntry[] = [
   },
   {
     name: 'info',
+    aliases: ['system info'],
     summary: 'Show what is in force: paths, configuration, accelerator',
     usage: '[OPTIONS]',
     args: [0, 0],
@@ -241,6 +251,13 @@ export const verbEntries: readonly VerbEntry[] = [
     usage: '[OPTIONS]',
     args: [0, 0],
     load: async () => (await import('./host/doctor.ts')).doctor,
+  },
+  {
+    name: 'completion',
+    summary: 'Print the completion script of a shell: bash, zsh or fish',
+    usage: 'SHELL',
+    args: [1, 1],
+    load: async () => (await import('./host/completion.ts')).completion,
   },
   {
     name: 'daemon status',
@@ -303,7 +320,7 @@ export const verbEntries: readonly VerbEntry[] = [
 ];
 
 /** Words that only say what the next word is about. */
-const verbGroups = ['container', 'image', 'template', 'pool', 'daemon'] as const;
+export const verbGroups = ['container', 'image', 'system', 'template', 'pool', 'daemon'] as const;
 export type VerbGroup = (typeof verbGroups)[number];
 
 export type FoundVerb =
@@ -329,6 +346,15 @@ export function findVerb(argv: readonly string[]): FoundVerb {
   }
   const entry = entryNamed(first);
   return entry === undefined ? unknown(first) : { kind: 'verb', entry, args: argv.slice(1) };
+}
+
+/** The verb that words name, and those after it; undefined when they name none yet. */
+export function entryOfWords(
+  words: readonly string[],
+): { readonly entry: VerbEntry; readonly rest: readonly string[] } | undefined {
+  const found = findVerb(words);
+  if (found.kind !== 'verb') return undefined;
+  return { entry: found.entry, rest: found.args };
 }
 
 /** The entry of a name or alias. */

@@ -7,6 +7,7 @@ import { PhaseClock } from '../base/phases.ts';
 import type { AttachIo } from './attachIo.ts';
 import { type AttachPlan, attachRecord, attachSession } from './attachSession.ts';
 import { mergeContainerConfig } from './containerConfig.ts';
+import { containerEvent } from './containerEvents.ts';
 import { inventName } from './containerName.ts';
 import { type ContainerRecord, initialState } from './containerRecord.ts';
 import { copyIn, copyOut, statPath } from './copyFiles.ts';
@@ -19,12 +20,21 @@ import { resumeAttachment } from './resumeAttachment.ts';
 import type { CreateRequest } from './runRequest.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { startContainer } from './startContainer.ts';
-import { stopContainer } from './stopContainer.ts';
+import { killEvent, stopContainer } from './stopContainer.ts';
 import type { ContainerSummary, LogChunk } from './views.ts';
+
+const sigkill = 9;
 
 /** What the container verbs mean. */
 export function containerEngine(deps: RuntimeDeps): ContainerEngine {
-  const { store, live } = deps;
+  const { store, live, events } = deps;
+
+  const tell = (record: ContainerRecord, action: string) => events.record(containerEvent(record, action));
+
+  function toldOfDetaching(record: ContainerRecord, ended: Ended): Ended {
+    if (ended.kind === 'detached') tell(record, 'detach');
+    return ended;
+  }
 
   function liveOf(record: ContainerRecord): LiveContainer {
     const container = live.get(record.id);
@@ -84,15 +94,18 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     phases: PhaseClock,
     signal: AbortSignal,
   ): Promise<Ended> {
+    tell(record, 'attach');
     const beforeStart = () => io.makeResumable(attachRecord(record, plan, io, 0n));
     const container = await start(record, caller, io, phases, beforeStart, signal);
-    return await attachSession(container, record, plan, io, 0n, signal);
+    return toldOfDetaching(record, await attachSession(container, record, plan, io, 0n, signal));
   }
 
   async function stop(container: string, options: StopOptions, signal: AbortSignal): Promise<void> {
     const record = store.find(container);
     const running = live.get(record.id);
-    if (running !== undefined) await stopContainer(running, record, options, signal);
+    if (running === undefined) return;
+    await stopContainer(running, record, options, deps, signal);
+    tell(record, 'stop');
   }
 
   return {
@@ -155,13 +168,14 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       const stdinBase = running.init.inputAccepted;
       const plan = { from: { ...running.log.lengths }, ownsOutput: false, ...options, timing: false };
       await io.makeResumable(attachRecord(record, plan, io, stdinBase));
+      tell(record, 'attach');
       if (io.terminalSize !== undefined) running.init.resize(io.terminalSize);
-      return await attachSession(running, record, plan, io, stdinBase, signal);
+      return toldOfDetaching(record, await attachSession(running, record, plan, io, stdinBase, signal));
     },
 
     async exec(request, io, signal) {
       const record = store.find(request.container);
-      return await execProcess(liveOf(record), record, request, io, signal);
+      return await execProcess(liveOf(record), record, request, deps, io, signal);
     },
 
     resume: (record, received, io, signal) => resumeAttachment(record, received, io, deps, signal),
@@ -185,6 +199,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       const record = store.find(container);
       const { client } = await liveOf(record).guest.agent(signal);
       const processes = await client.listProcesses(record.id, signal);
+      tell(record, 'top');
       return processes.map((process) => ({
         pid: process.pid,
         ppid: process.ppid,
@@ -227,6 +242,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     async restart(container, options, caller, signal) {
       await stop(container, options, signal);
       await this.start(container, caller, signal);
+      tell(store.find(container), 'restart');
     },
 
     async kill(container, signalNumber, signal) {
@@ -234,6 +250,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       const { client } = await liveOf(record).guest.agent(signal);
       const request = { containerId: record.id, processId: initProcessId, signal: signalNumber, all: false };
       await client.signal(request, signal);
+      events.record(killEvent(record, signalNumber));
     },
 
     async remove(container, { force }, signal) {
@@ -245,6 +262,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
             hint: 'stop it first, or remove it with --force',
           });
         }
+        events.record(killEvent(record, sigkill));
         await running.guest.vm.kill();
         await abortable(running.finished, signal);
       }
@@ -255,9 +273,18 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
 
     statPath: (container, path, followLink, caller, signal) =>
       statPath(store.find(container), path, followLink, caller, deps, signal),
-    copyOut: (request, caller, signal) =>
-      copyOut(store.find(request.container), request, caller, deps, signal),
-    copyIn: (request, caller, signal) => copyIn(store.find(request.container), request, caller, deps, signal),
+    async copyOut(request, caller, signal) {
+      const record = store.find(request.container);
+      const copied = await copyOut(record, request, caller, deps, signal);
+      tell(record, 'archive-path');
+      return copied;
+    },
+    async copyIn(request, caller, signal) {
+      const record = store.find(request.container);
+      const copied = await copyIn(record, request, caller, deps, signal);
+      tell(record, 'extract-to-dir');
+      return copied;
+    },
   };
 
   /** How far the log is already: an attached start shows only what comes from now on. */
@@ -280,6 +307,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       ...(state.finishedAt !== undefined && { finishedAtMs: Date.parse(state.finishedAt) }),
       exitCode: state.exitCode,
       labels: config.labels,
+      volumes: config.volumes.length,
       mounts: [...config.binds.map(({ source }) => source), ...config.volumes],
       ...(withSize && { sizeBytes: await writtenBytes(id) }),
     };

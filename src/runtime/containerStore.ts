@@ -15,6 +15,8 @@ import {
 /** A change of state is short and is never given up. */
 const never = new AbortController().signal;
 
+type OnChange = (before: ContainerRecord | undefined, after: ContainerRecord | undefined) => void;
+
 /**
  * All containers of one daemon. What is on disk is what is true: a record is written before memory says so.
  * Directories: `<root>/containers/<id>/` holds `container.json`, `output.log` and `scratch.raw`.
@@ -26,18 +28,21 @@ export class ContainerStore {
   readonly #reserved = new Set<string>();
   readonly #turns = new KeyedMutex<ContainerId>();
   readonly #changed = new Change();
+  readonly #onChange: OnChange;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, onChange: OnChange) {
     this.#directory = directory;
+    this.#onChange = onChange;
   }
 
   /**
    * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted.
+   * @param onChange told of every change once it is on disk
    * @throws HrunError INTERNAL naming the file, when a record cannot be read: it is never dropped in silence.
    */
-  static async open(directory: string): Promise<ContainerStore> {
+  static async open(directory: string, onChange: OnChange = () => {}): Promise<ContainerStore> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const store = new ContainerStore(directory);
+    const store = new ContainerStore(directory, onChange);
     for (const entry of await readdir(directory)) {
       if (entry.endsWith('.removing')) {
         await rm(join(directory, entry), { recursive: true, force: true });
@@ -177,10 +182,11 @@ export class ContainerStore {
   /** Forgets a container and deletes its files; an interrupted deletion is finished by the next `open`. */
   async remove(id: ContainerId): Promise<void> {
     using _turn = await this.#turns.lock(id, never);
-    this.known(id);
+    const known = this.known(id);
     const doomed = `${this.directoryOf(id)}.removing`;
     await rename(this.directoryOf(id), doomed);
     this.#records.delete(id);
+    this.#onChange(known, undefined);
     this.#changed.notify();
     await rm(doomed, { recursive: true, force: true });
   }
@@ -188,7 +194,9 @@ export class ContainerStore {
   async #write(record: ContainerRecord, durable: boolean): Promise<ContainerRecord> {
     const path = join(this.directoryOf(record.id), 'container.json');
     await writeFileAtomically(path, JSON.stringify(record), { durable });
+    const before = this.#records.get(record.id);
     this.#records.set(record.id, record);
+    this.#onChange(before, record);
     this.#changed.notify();
     return record;
   }

@@ -39,7 +39,7 @@ export async function statPath(
 /** Copies a path out of a container as a tar, over a disk. */
 export async function copyOut(
   record: ContainerRecord,
-  { path, followLink, target }: CopyOutRequest,
+  { path, followLink, archive, target }: CopyOutRequest,
   caller: Caller,
   deps: RuntimeDeps,
   signal: AbortSignal,
@@ -59,7 +59,7 @@ export async function copyOut(
   await truncate(disk.path, bytes);
   if (target.kind === 'directory') {
     const { directory, name } = target;
-    await caller.files.unpack({ inputPath: disk.path, length: bytes, directory, name }, signal);
+    await caller.files.unpack({ inputPath: disk.path, length: bytes, directory, name, archive }, signal);
   } else {
     for await (const chunk of createReadStream(disk.path, { highWaterMark: 256 * 1024 })) {
       await target.write(chunk, signal);
@@ -71,7 +71,7 @@ export async function copyOut(
 /** Copies a tar into a directory of a container, over a disk. */
 export async function copyIn(
   record: ContainerRecord,
-  { directory, source }: CopyInRequest,
+  { directory, archive, source }: CopyInRequest,
   caller: Caller,
   deps: RuntimeDeps,
   signal: AbortSignal,
@@ -79,7 +79,7 @@ export async function copyIn(
   await using disk = await transferDisk(record, deps, 0);
   const bytes =
     source.kind === 'path'
-      ? (await caller.files.pack({ ...source, outputPath: disk.path }, signal)).bytes
+      ? (await caller.files.pack({ ...source, archive, outputPath: disk.path }, signal)).bytes
       : await writeStream(source.bytes, disk.path, signal);
   await truncate(disk.path, Math.max(Math.ceil(bytes / sectorBytes) * sectorBytes, mebibyte));
   await using mounted = await mountedContainer(record, caller, deps, signal);

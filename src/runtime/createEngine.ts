@@ -16,8 +16,10 @@ import { Templates } from '../pool/templates.ts';
 import { chooseAccelerator, type ProbeDeps } from '../vmm/qemu/accelerator.ts';
 import { findQemu } from '../vmm/qemu/findQemu.ts';
 import { containerEngine } from './containerEngine.ts';
+import { eventsOfChange, launchEvent, owedEvents } from './containerEvents.ts';
 import { ContainerStore } from './containerStore.ts';
 import type { Engine } from './engine.ts';
+import { EventLog } from './eventLog.ts';
 import { containerImages, imageEngine } from './imageEngine.ts';
 import { LaunchStats } from './launchStats.ts';
 import { LiveContainers } from './liveContainers.ts';
@@ -53,7 +55,11 @@ export interface EngineOptions {
 /** Opens the stores, takes over what an earlier daemon left, and answers the engine behind the verbs. */
 export async function createEngine(options: EngineOptions, signal: AbortSignal): Promise<Engine> {
   const { config, paths, dist, log } = options;
-  const store = await ContainerStore.open(paths.containers);
+  const events = await EventLog.open(paths.events, log);
+  const store = await ContainerStore.open(paths.containers, (before, after) => {
+    for (const event of eventsOfChange(before, after)) events.record(event);
+  });
+  for (const event of owedEvents(await events.kept(), store.list())) events.record(event);
   const images = await Images.open({
     directory: paths.images,
     log,
@@ -105,11 +111,17 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   });
   const pool = new Pool(poolPolicy(config), { templates, log, build });
   const guests = new Guests({ templates, pool, build });
-  const imageDeps = { images, containers: store, insecureRegistries: config.insecureRegistries };
+  const imageDeps = { images, containers: store, events, insecureRegistries: config.insecureRegistries };
   const deps: RuntimeDeps = {
     ...host,
     store,
-    live: new LiveContainers(),
+    events,
+    live: new LiveContainers(({ id, timing }) => {
+      const record = store.get(id);
+      const launched = timing();
+      // One that an earlier daemon started is not launched again.
+      if (record !== undefined && launched.phases.length > 0) events.record(launchEvent(record, launched));
+    }),
     guests,
     launches: new LaunchStats(),
     images: containerImages({ ...imageDeps, unpacker: unpackerInVm({ ...host, guests }) }),
@@ -126,7 +138,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     oci: ociEngine(oci),
     containers: containerEngine(deps),
     images: imageEngine(imageDeps),
-    system: systemEngine(deps, { images, qemuPath, probe }),
+    system: systemEngine(deps, { images, qemuPath, probe, events }),
     pool: poolEngine(deps, templates, pool),
     async close() {
       await pool[Symbol.asyncDispose]();

@@ -12,6 +12,7 @@ import type {
   ContainerPathStat,
   ContainerSummary,
   DoctorCheck,
+  EngineEvent,
   HistoryEntry,
   ImageDetails,
   ImageSummary,
@@ -128,6 +129,8 @@ export interface SystemEngine {
   running(): readonly ContainerId[];
   /** Kills every running container and waits until their ends are on disk. */
   killAll(): Promise<readonly ContainerId[]>;
+  /** What happened and, without an end in the past, what happens; in order. */
+  events(request: EventsRequest, signal: AbortSignal): AsyncIterable<EngineEvent>;
   versions(signal: AbortSignal): Promise<VersionFacts>;
   info(signal: AbortSignal): Promise<SystemInfo>;
   doctor(signal: AbortSignal): AsyncIterable<DoctorCheck>;
@@ -173,6 +176,13 @@ export type Ended =
   /** The user detached, or asked not to attach: the workload goes on. */
   | { readonly kind: 'detached'; readonly containerId: ContainerId; readonly timing?: Timing };
 
+export interface EventsRequest {
+  /** Undefined: only what happens from now on or, with an end, all that is kept. */
+  readonly sinceMs?: number;
+  /** Undefined: for ever. */
+  readonly untilMs?: number;
+}
+
 export interface StreamOffsets {
   readonly stdout: bigint;
   readonly stderr: bigint;
@@ -205,6 +215,8 @@ export interface CopyOutRequest {
   readonly container: string;
   readonly path: string;
   readonly followLink: boolean;
+  /** Keep owners (`cp -a`); otherwise what lands on the host belongs to the caller. */
+  readonly archive: boolean;
   readonly target:
     | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
     | { readonly kind: 'stream'; write(bytes: Uint8Array, signal: AbortSignal): Promise<void> };
@@ -214,6 +226,8 @@ export interface CopyInRequest {
   readonly container: string;
   /** Existing directory inside the container. */
   readonly directory: string;
+  /** Keep owners (`cp -a`); otherwise what comes from the host belongs to root. */
+  readonly archive: boolean;
   readonly source:
     | { readonly kind: 'path'; readonly path: string; readonly followLink: boolean; readonly name: string }
     | { readonly kind: 'stream'; readonly bytes: AsyncIterable<Buffer> };

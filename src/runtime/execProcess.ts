@@ -3,6 +3,7 @@ import { withCancel } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import type { AttachIo, OutputChannel } from './attachIo.ts';
 import { passOnClosedOutput, whenWritten } from './attachSession.ts';
+import { containerEvent } from './containerEvents.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { Ended } from './engine.ts';
 import { guestPrivileges } from './guestContainer.ts';
@@ -10,6 +11,7 @@ import { GuestProcess } from './guestProcess.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import type { OutputPosition, OutputStream } from './outputLog.ts';
 import type { ExecRequest } from './runRequest.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
 
 const beginning: OutputPosition = { stdout: 0n, stderr: 0n };
 
@@ -22,12 +24,16 @@ export async function execProcess(
   live: LiveContainer,
   record: ContainerRecord,
   request: ExecRequest,
+  { events }: Pick<RuntimeDeps, 'events'>,
   io: AttachIo,
   signal: AbortSignal,
 ): Promise<Ended> {
   const { config } = record;
   const processId = `exec-${randomBytes(8).toString('hex')}`;
+  const tell = (action: string, more: Readonly<Record<string, string>> = {}) =>
+    events.record(containerEvent(record, action, { execID: processId, ...more }));
   const { client } = await live.guest.agent(signal);
+  tell(`exec_create: ${request.command.join(' ')}`);
   if (!request.detach) {
     await io.makeResumable({
       containerId: record.id,
@@ -62,13 +68,17 @@ export async function execProcess(
     },
     signal,
   );
+  tell(`exec_start: ${request.command.join(' ')}`);
   const process = new GuestProcess(live.guest, record.id, processId);
+  const told = (exitCode: number) => tell('exec_die', { exitCode: String(exitCode) });
   if (request.detach) {
-    void discard(live, process);
+    void discard(live, process, told);
     return { kind: 'detached', containerId: record.id };
   }
   const plan = { terminal: request.terminal, openStdin: request.openStdin, from: beginning, stdinBase: 0n };
-  return await attachToExec(live, process, plan, io, signal);
+  const ended = await attachToExec(live, process, plan, io, signal, told);
+  if (ended.kind === 'detached') tell('exec_detach');
+  return ended;
 }
 
 export interface ExecAttachment {
@@ -79,13 +89,14 @@ export interface ExecAttachment {
   readonly stdinBase: bigint;
 }
 
-/** Joins a command to a process until it exits or the user detaches. */
+/** Joins a command to a process until it exits or the user detaches; `onExit` is told either way once it has ended. */
 export async function attachToExec(
   live: Pick<LiveContainer, 'guest' | 'id'>,
   process: GuestProcess,
   plan: ExecAttachment,
   io: AttachIo,
   signal: AbortSignal,
+  onExit: (exitCode: number) => void = () => {},
 ): Promise<Ended> {
   const base: OutputPosition = {
     stdout: io.stdout.offset - plan.from.stdout,
@@ -112,12 +123,13 @@ export async function attachToExec(
       await whenWritten(io, until);
       return exit.code;
     });
+    onExit(code);
     await io.settle(code);
     await release(live, process);
     return { kind: 'exited', containerId: live.id, exitCode: code };
   } catch (error) {
     if (!io.detached.aborted) throw error;
-    void discard(live, process);
+    void discard(live, process, onExit);
     return { kind: 'detached', containerId: live.id };
   }
 }
@@ -139,7 +151,11 @@ async function acknowledgeWritten(
 }
 
 /** Keeps a process that nobody listens to from blocking on its output. */
-async function discard(live: Pick<LiveContainer, 'guest' | 'id'>, process: GuestProcess): Promise<void> {
+async function discard(
+  live: Pick<LiveContainer, 'guest' | 'id'>,
+  process: GuestProcess,
+  onExit: (exitCode: number) => void,
+): Promise<void> {
   const signal = new AbortController().signal;
   const taken = { ...beginning };
   const sink = async (stream: OutputStream, offset: bigint, data: Uint8Array) => {
@@ -148,7 +164,10 @@ async function discard(live: Pick<LiveContainer, 'guest' | 'id'>, process: Guest
   };
   // It ends with its container at the latest.
   await process.follow(beginning, sink, signal).then(
-    () => release(live, process),
+    ({ code }) => {
+      onExit(code);
+      return release(live, process);
+    },
     () => {},
   );
 }

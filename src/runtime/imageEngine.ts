@@ -10,7 +10,8 @@ import { saveImages } from '../image/save.ts';
 import { imageDetails, imageHistory, imageRows } from '../image/views.ts';
 import type { ContainerImages } from './containerImages.ts';
 import type { ContainerStore } from './containerStore.ts';
-import type { Caller, ImageEngine, LoadSource, PruneReport, PullRequest } from './engine.ts';
+import type { Caller, ImageEngine, LoadSource, PruneReport, PullRequest, RemovedImage } from './engine.ts';
+import type { EventSink } from './eventLog.ts';
 import { layoutOfCaller } from './layoutOfCaller.ts';
 import type { Platform as RequestedPlatform } from './runRequest.ts';
 
@@ -19,6 +20,7 @@ const maxDockerConfigBytes = 1024 * 1024;
 export interface ImageEngineDeps {
   readonly images: Images;
   readonly containers: Pick<ContainerStore, 'list'>;
+  readonly events: EventSink;
   /** Hosts that need no https. */
   readonly insecureRegistries: readonly string[];
 }
@@ -27,6 +29,7 @@ export interface ImageEngineDeps {
 export function imageEngine(deps: ImageEngineDeps): ImageEngine {
   const { images } = deps;
   const { store } = images;
+  const tell = (action: string, id: string, name: string) => tellOfImage(deps, action, id, name);
 
   async function get(text: string, signal: AbortSignal): Promise<Image> {
     return (await images.find(text, signal)) ?? store.get(text);
@@ -51,6 +54,7 @@ export function imageEngine(deps: ImageEngineDeps): ImageEngine {
     async load(source, caller, signal) {
       const { progress } = caller;
       const loaded = await images.load({ ...loadSource(source, caller), progress }, signal);
+      for (const { id } of loaded) tell('load', id, id);
       return loaded.flatMap(({ id, names }) =>
         names.length === 0
           ? [{ id }]
@@ -69,22 +73,44 @@ export function imageEngine(deps: ImageEngineDeps): ImageEngine {
         },
         signal,
       );
+      tell('import', image.id, image.id);
       return image.id;
     },
     async *save({ images: wanted }, signal) {
-      for (const name of wanted) await get(name, signal);
+      const ids: string[] = [];
+      for (const name of wanted) ids.push((await get(name, signal)).id);
       yield* saveImages(store, wanted, signal);
+      for (const id of new Set(ids)) tell('save', id, id);
     },
     async tag(image, newName, signal) {
-      await get(image, signal);
+      const { id } = await get(image, signal);
       await store.tag(image, newName, signal);
+      tell('tag', id, familiarName(parseReference(newName)));
     },
     async remove(image, options, signal) {
-      await get(image, signal);
-      return await store.remove(image, options, signal);
+      const { id } = await get(image, signal);
+      const removed = await store.remove(image, options, signal);
+      tellOfRemoval(deps, removed, id);
+      return removed;
     },
-    prune: async (options, signal): Promise<PruneReport> => await store.prune(options, signal),
+    async prune(options, signal): Promise<PruneReport> {
+      const report = await store.prune(options, signal);
+      tellOfRemoval(deps, report, undefined);
+      const attributes = { reclaimed: String(report.reclaimedBytes) };
+      deps.events.record({ type: 'image', action: 'prune', id: '', attributes });
+      return report;
+    },
   };
+}
+
+function tellOfImage({ events }: ImageEngineDeps, action: string, id: string, name: string): void {
+  events.record({ type: 'image', action, id, attributes: { name } });
+}
+
+/** @param id of the one image that all names were of */
+function tellOfRemoval(deps: ImageEngineDeps, removed: RemovedImage, id: string | undefined): void {
+  for (const name of removed.untagged) tellOfImage(deps, 'untag', id ?? name, id ?? name);
+  for (const gone of removed.deleted) tellOfImage(deps, 'delete', gone, gone);
 }
 
 /** The images as the container verbs need them. */
@@ -133,7 +159,7 @@ async function pullMissing(
 async function pullFor(deps: ImageEngineDeps, request: PullRequest, caller: Caller, signal: AbortSignal) {
   const { reference, platform, insecure } = request;
   const { domain } = parseReference(reference);
-  return await deps.images.pull(
+  const pulled = await deps.images.pull(
     {
       reference,
       ...(platform && { platform: imagePlatform(platform) }),
@@ -144,6 +170,9 @@ async function pullFor(deps: ImageEngineDeps, request: PullRequest, caller: Call
     },
     signal,
   );
+  const name = familiarName(parseReference(reference));
+  tellOfImage(deps, 'pull', name, name.replace(/(?::[^:/]+|@.*)$/, ''));
+  return pulled;
 }
 
 async function dockerConfigOf(caller: Caller, signal: AbortSignal): Promise<string | undefined> {

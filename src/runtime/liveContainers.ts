@@ -37,6 +37,12 @@ export class LiveContainers {
   /** Held while a container's disks are being given to a microVM: two at once would ruin them. */
   readonly disks = new KeyedMutex<ContainerId>();
   readonly #byId = new Map<ContainerId, LiveContainer>();
+  readonly #onLaunch: (container: LiveContainer) => void;
+
+  /** @param onLaunch told of each that runs from now on, those of an earlier daemon included */
+  constructor(onLaunch: (container: LiveContainer) => void = () => {}) {
+    this.#onLaunch = onLaunch;
+  }
 
   get(id: ContainerId): LiveContainer | undefined {
     return this.#byId.get(id);
@@ -48,6 +54,7 @@ export class LiveContainers {
 
   add(container: LiveContainer): void {
     this.#byId.set(container.id, container);
+    this.#onLaunch(container);
   }
 
   delete(id: ContainerId): void {

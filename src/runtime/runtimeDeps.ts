@@ -6,6 +6,7 @@ import type { VmmDeps } from '../vmm/deps.ts';
 import type { Accelerator } from '../vmm/microVm.ts';
 import type { ContainerImages } from './containerImages.ts';
 import type { ContainerStore } from './containerStore.ts';
+import type { EventSink } from './eventLog.ts';
 import type { LaunchStats } from './launchStats.ts';
 import type { LiveContainers } from './liveContainers.ts';
 
@@ -16,6 +17,7 @@ export interface RuntimeDeps {
   readonly log: Log;
   readonly store: ContainerStore;
   readonly live: LiveContainers;
+  readonly events: EventSink;
   readonly images: ContainerImages;
   readonly guests: Guests;
   readonly launches: LaunchStats;

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable } from '../base/abort.ts';
+import { containerEvent } from './containerEvents.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { StopOptions } from './engine.ts';
 import { initProcessId } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
 
 const sigkill = 9;
 /** For the guest to carry out a SIGKILL before its VM is killed instead. */
@@ -15,20 +17,30 @@ const killGraceMs = 5_000;
  */
 export async function stopContainer(
   live: LiveContainer,
-  { config }: ContainerRecord,
+  record: ContainerRecord,
   options: StopOptions,
+  { events }: Pick<RuntimeDeps, 'events'>,
   signal: AbortSignal,
 ): Promise<void> {
-  const timeoutS = options.timeoutS ?? config.stopTimeoutS;
+  const timeoutS = options.timeoutS ?? record.config.stopTimeoutS;
+  const send = (signalNumber: number) => {
+    events.record(killEvent(record, signalNumber));
+    return signalInit(live, signalNumber, signal);
+  };
   if (timeoutS !== 0) {
-    const asked = await signalInit(live, options.signalNumber ?? config.stopSignal, signal);
+    const asked = await send(options.signalNumber ?? record.config.stopSignal);
     if (timeoutS < 0) return void (await abortable(live.finished, signal));
     if (asked && (await endsWithin(live, timeoutS * 1000, signal))) return;
   }
-  const killed = await signalInit(live, sigkill, signal);
+  const killed = await send(sigkill);
   if (killed && (await endsWithin(live, killGraceMs, signal))) return;
   await live.guest.vm.kill();
   await abortable(live.finished, signal);
+}
+
+/** A signal was sent to a container's init process. */
+export function killEvent(record: ContainerRecord, signalNumber: number): ReturnType<typeof containerEvent> {
+  return containerEvent(record, 'kill', { signal: String(signalNumber) });
 }
 
 /** False when the agent could not be told: it hangs, or the container is just ending. */

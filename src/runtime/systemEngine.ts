@@ -5,11 +5,14 @@ import { type ProbeDeps, probeAccelerator } from '../vmm/qemu/accelerator.ts';
 import { fileIdentity, qemuVersion } from '../vmm/qemu/findQemu.ts';
 import { examineHost } from './doctor.ts';
 import type { SystemEngine } from './engine.ts';
+import type { EventLog } from './eventLog.ts';
+import { readEvents } from './readEvents.ts';
 import { killAllContainers } from './recoverContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import type { VersionFacts } from './views.ts';
 
 export interface SystemParts {
+  readonly events: EventLog;
   readonly images: Images;
   /** @throws HrunError QEMU_MISSING */
   qemuPath(): Promise<string>;
@@ -17,7 +20,10 @@ export interface SystemParts {
 }
 
 /** What the verbs about the host and the daemon mean. */
-export function systemEngine(deps: RuntimeDeps, { images, qemuPath, probe }: SystemParts): SystemEngine {
+export function systemEngine(
+  deps: RuntimeDeps,
+  { images, qemuPath, probe, events }: SystemParts,
+): SystemEngine {
   const { defaults, store, live, launches } = deps;
   const releases = new Map<string, string | undefined>();
 
@@ -40,6 +46,7 @@ export function systemEngine(deps: RuntimeDeps, { images, qemuPath, probe }: Sys
   return {
     running: () => live.ids(),
     killAll: () => killAllContainers(deps),
+    events: (request, signal) => readEvents(events, request, signal),
     versions,
     async info(signal) {
       const records = store.list();

@@ -18,6 +18,8 @@ export interface ContainerSummary {
   readonly exitCode: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly mounts: readonly string[];
+  /** How many anonymous volumes it has. */
+  readonly volumes: number;
   /** Bytes on the writable disk; only when asked for. */
   readonly sizeBytes?: number;
 }
@@ -124,6 +126,18 @@ export interface TemplateView {
   readonly sizeBytes: number;
   readonly kernelPath: string;
   readonly qemuVersion: string;
+}
+
+/** Something that happened to a container or an image. */
+export interface EngineEvent {
+  readonly type: 'container' | 'image';
+  /** Docker's word: `create`, `start`, `die`, `exec_create: sh -c true`, `pull`, …; `launch` is hrun's own. */
+  readonly action: string;
+  /** Of the container; of the image, or what it was called. */
+  readonly id: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  /** Nanoseconds since the epoch. */
+  readonly timeNs: bigint;
 }
 
 export interface VersionFacts {

@@ -1,4 +1,4 @@
-import { openAttachIo, requireTerminal } from '../attachTerminal.ts';
+import { lacksTerminal, openAttachIo, refuseWithoutTerminal } from '../attachTerminal.ts';
 import { defaultDetachKeys, parseDetachKeys } from '../detachKeys.ts';
 import { finishAttached } from '../finishAttached.ts';
 import { checked } from '../flags.ts';
@@ -29,7 +29,7 @@ export const attach: Verb = {
     const { record } = await engine.containers.inspect(container, context.signal);
     const { terminal, openStdin } = record.config;
     const stdin = flags.stdin && openStdin;
-    requireTerminal(context.session, { openStdin: stdin, terminal });
+    if (lacksTerminal(context.session, { openStdin: stdin, terminal })) return refuseWithoutTerminal(context);
     const detachKeys = terminal ? (flags.detachKeys ?? defaultDetachKeys) : [];
     const io = openAttachIo(context.session, { stdin, detachKeys });
     const options = { stdin, signalProxy: flags.sigProxy && !terminal };

@@ -10,6 +10,7 @@ import { type CopyPath, copyTarget, type Found, parseCopyPath } from '../parse/c
 import type { Verb } from '../verb.ts';
 
 interface CpFlags {
+  readonly archive?: true;
   readonly followLink?: true;
   readonly quiet?: true;
 }
@@ -21,22 +22,24 @@ interface Copy {
   readonly containers: ContainerEngine;
   readonly caller: Caller;
   readonly followLink: boolean;
+  readonly archive: boolean;
   readonly context: Context;
 }
 
 export const cp: Verb = {
   configure(command) {
+    command.option('-a, --archive', 'Keep the owners of what is copied');
     command.option('-L, --follow-link', 'Copy what a link in SRC_PATH leads to');
     command.option('-q, --quiet', 'Do not say what was copied');
   },
 
   async run(command, context) {
-    const { followLink = false, quiet = false } = command.opts<CpFlags>();
+    const { archive = false, followLink = false, quiet = false } = command.opts<CpFlags>();
     const [from = '', to = ''] = command.args;
     const [source, target] = [parseCopyPath(from), parseCopyPath(to)];
     using caller = openCaller(context);
     const { containers } = await context.deps.engine();
-    const copy: Copy = { containers, caller, followLink, context };
+    const copy: Copy = { containers, caller, followLink, archive, context };
     let bytes: number;
     if (source.kind === 'container' && target.kind !== 'container')
       bytes = await copyOut(source, target, copy);
@@ -56,9 +59,9 @@ export const cp: Verb = {
 };
 
 async function copyOut(source: InContainer, target: OnHost, copy: Copy): Promise<number> {
-  const { containers, caller, followLink, context } = copy;
+  const { containers, caller, followLink, archive, context } = copy;
   const { container, path } = source;
-  const request = { container, path, followLink };
+  const request = { container, path, followLink, archive };
   if (target.kind === 'stream') {
     if (context.session.isTerminal.stdout) {
       throw new HrunError('INVALID_ARGUMENT', 'refusing to write an archive to a terminal');
@@ -79,7 +82,7 @@ async function copyOut(source: InContainer, target: OnHost, copy: Copy): Promise
 }
 
 async function copyIn(source: OnHost, target: InContainer, copy: Copy): Promise<number> {
-  const { containers, caller, followLink, context } = copy;
+  const { containers, caller, followLink, archive, context } = copy;
   const { container } = target;
   const found = await containerFound(target, copy);
   if (source.kind === 'stream') {
@@ -87,7 +90,7 @@ async function copyIn(source: OnHost, target: InContainer, copy: Copy): Promise<
       throw new HrunError('INVALID_ARGUMENT', `${target.path} in ${container} is not an existing directory`);
     }
     const stream = { kind: 'stream', bytes: caller.files.readStdin(context.signal) } as const;
-    const request = { container, directory: target.path, source: stream };
+    const request = { container, directory: target.path, archive, source: stream };
     return (await containers.copyIn(request, caller, context.signal)).bytes;
   }
   const { path } = source;
@@ -98,6 +101,7 @@ async function copyIn(source: OnHost, target: InContainer, copy: Copy): Promise<
   const request = {
     container,
     directory: landing.directory,
+    archive,
     source: { kind: 'path', path, followLink, name: landing.name } as const,
   };
   return (await containers.copyIn(request, caller, context.signal)).bytes;

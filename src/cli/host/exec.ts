@@ -1,10 +1,12 @@
-import { HrunError } from '../../base/errors.ts';
+import { HrunError, isHrunError } from '../../base/errors.ts';
 import type { ExecRequest } from '../../runtime/runRequest.ts';
-import { openAttachIo, requireTerminal } from '../attachTerminal.ts';
+import { lacksTerminal, openAttachIo, refuseWithoutTerminal } from '../attachTerminal.ts';
 import { defaultDetachKeys, parseDetachKeys } from '../detachKeys.ts';
+import { exitCodes } from '../exitCodes.ts';
 import { finishAttached } from '../finishAttached.ts';
 import { addList, checked } from '../flags.ts';
 import { parseEnvFile, parseVariable } from '../parse/environment.ts';
+import { describeError } from '../printError.ts';
 import type { Session } from '../session.ts';
 import type { Verb } from '../verb.ts';
 
@@ -46,12 +48,19 @@ export const exec: Verb = {
   async run(command, context) {
     const flags = command.opts<ExecFlags>();
     const request = await execRequest(flags, command.args, context.session);
-    if (!request.detach) requireTerminal(context.session, request);
+    if (!request.detach && lacksTerminal(context.session, request)) return refuseWithoutTerminal(context);
     const detachKeys = request.terminal ? (flags.detachKeys ?? defaultDetachKeys) : [];
     const io = openAttachIo(context.session, { stdin: request.openStdin, detachKeys });
     const engine = await context.deps.engine();
-    const ended = await engine.containers.exec(request, io, context.signal);
-    return finishAttached(ended, io, context);
+    try {
+      const ended = await engine.containers.exec(request, io, context.signal);
+      return await finishAttached(ended, io, context);
+    } catch (error) {
+      // A user or a directory that is not there: Docker counts it among what cannot be executed.
+      if (!isHrunError(error, 'AGENT_REFUSED') || context.signal.aborted) throw error;
+      await context.complain(describeError(error));
+      return exitCodes.notExecutable;
+    }
   },
 };
 

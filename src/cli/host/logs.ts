@@ -4,6 +4,7 @@ import type { LogsRequest } from '../../runtime/engine.ts';
 import type { LogChunk } from '../../runtime/views.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { parseMomentMs } from '../flags.ts';
+import { utcNanoTime } from '../render/nanoTime.ts';
 import type { Verb } from '../verb.ts';
 
 interface LogsFlags {
@@ -62,7 +63,7 @@ export function logsRequest(flags: LogsFlags, container: string, nowMs: number):
 export function lineStamper(): (chunk: LogChunk) => Uint8Array {
   const atLineStart = { stdout: true, stderr: true };
   return ({ stream, timeNs, bytes }) => {
-    const stamp = Buffer.from(`${nanoTime(timeNs)} `);
+    const stamp = Buffer.from(`${utcNanoTime(timeNs)} `);
     const parts: Uint8Array[] = [];
     for (let at = 0; at < bytes.length; ) {
       if (atLineStart[stream]) parts.push(stamp);
@@ -74,10 +75,4 @@ export function lineStamper(): (chunk: LogChunk) => Uint8Array {
     }
     return Buffer.concat(parts);
   };
-}
-
-/** RFC 3339 with nine digits of a second. */
-function nanoTime(timeNs: bigint): string {
-  const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${String(timeNs % 1_000_000_000n).padStart(9, '0')}Z`;
 }

@@ -1,4 +1,5 @@
 import { isHrunError } from '../../base/errors.ts';
+import { describeError } from '../printError.ts';
 import { forEachTarget } from '../targets.ts';
 import type { Verb } from '../verb.ts';
 
@@ -20,6 +21,7 @@ export const rm: Verb = {
         await engine.containers.remove(container, { force }, context.signal);
       } catch (error) {
         if (!force || !isHrunError(error, 'NOT_FOUND')) throw error;
+        await context.complain(describeError(error));
         return undefined;
       }
       return container;

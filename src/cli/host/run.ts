@@ -1,6 +1,6 @@
 import type { ContainerId } from '../../base/ids.ts';
 import type { Ended } from '../../runtime/engine.ts';
-import { openAttachIo, requireTerminal } from '../attachTerminal.ts';
+import { lacksTerminal, openAttachIo, refuseWithoutTerminal } from '../attachTerminal.ts';
 import { openCaller } from '../caller.ts';
 import type { Context } from '../deps.ts';
 import { defaultDetachKeys, parseDetachKeys } from '../detachKeys.ts';
@@ -37,7 +37,7 @@ export const run: Verb = {
     const flags = command.opts<RunFlags>();
     const create = await createRequest(flags, command.args, context.session);
     const detach = flags.detach === true;
-    if (!detach) requireTerminal(context.session, create);
+    if (!detach && lacksTerminal(context.session, create)) return refuseWithoutTerminal(context);
     const containerCreated = (id: ContainerId, signal: AbortSignal) =>
       writeCidfile(flags.cidfile, id, context.session.files, signal);
     using caller = openCaller(context, { quiet: flags.quiet === true, containerCreated });

@@ -1,15 +1,15 @@
-import { checked, integerOption, parseSignal } from '../flags.ts';
+import { integerOption, parseSignal } from '../flags.ts';
 import { forEachTarget } from '../targets.ts';
 import type { Verb } from '../verb.ts';
 
 export interface StopFlags {
-  readonly signal?: number;
+  readonly signal?: string;
   readonly time?: number;
 }
 
 export const stop: Verb = {
   configure(command) {
-    command.option('-s, --signal <signal>', 'Signal to send', checked(parseSignal));
+    command.option('-s, --signal <signal>', 'Signal to send');
     command.option(
       '-t, --time <seconds>',
       'How long to wait before killing; -1: for ever',
@@ -27,12 +27,13 @@ export const stop: Verb = {
   },
 };
 
+/** @throws HrunError INVALID_ARGUMENT for a signal that there is not */
 export function stopOptions({ signal, time }: StopFlags): {
   readonly timeoutS?: number;
   readonly signalNumber?: number;
 } {
   return {
     ...(time !== undefined && { timeoutS: time }),
-    ...(signal !== undefined && { signalNumber: signal }),
+    ...(signal !== undefined && { signalNumber: parseSignal(signal) }),
   };
 }

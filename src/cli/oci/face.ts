@@ -6,11 +6,11 @@ import { defaultScope } from './scope.ts';
 
 /** Verbs that only runc has. */
 const ociVerbNames = [
-  ...['checkpoint', 'delete', 'events', 'features', 'list', 'pause', 'restore', 'resume', 'spec', 'state'],
+  ...['checkpoint', 'delete', 'features', 'list', 'pause', 'restore', 'resume', 'spec', 'state'],
   'update',
 ];
 /** Verbs that both faces have. */
-const sharedVerbNames = ['create', 'exec', 'kill', 'ps', 'run', 'start'];
+const sharedVerbNames = ['create', 'events', 'exec', 'kill', 'ps', 'run', 'start'];
 
 export type Face =
   | { readonly kind: 'oci'; readonly argv: readonly string[] }
@@ -45,7 +45,8 @@ export async function faceOf(argv: readonly string[], flagsOf: FlagsOf): Promise
   if (isForeign || first === 'create' || first === 'run') return { kind: 'host' };
   const [container, second] = positional;
   if (container === undefined) return { kind: 'host' };
-  if (first === 'ps') return { kind: 'oci', argv };
+  // Docker's take no container.
+  if (first === 'ps' || first === 'events') return { kind: 'oci', argv };
   const namesSignal =
     first === 'kill' && positional.length === 2 && /^(\d+|(SIG)?[A-Z]+[0-9+-]*)$/.test(second ?? '');
   const orElse = namesSignal || /^[0-9a-f]{64}$/.test(container) ? 'oci' : 'host';

@@ -16,6 +16,7 @@ export const containerShape: ListShape = {
     Size: 'SIZE',
     Names: 'NAMES',
     Labels: 'LABELS',
+    LocalVolumes: 'LOCAL VOLUMES',
     Mounts: 'MOUNTS',
     Networks: 'NETWORKS',
   },
@@ -26,8 +27,8 @@ const commandLength = 20;
 
 /** A container as a row of `ps`; `full` neither cuts ids nor commands off. */
 export function containerRow(container: ContainerSummary, nowMs: number, full: boolean): Row {
-  const { id, name, image, command, createdAtMs, labels, mounts, sizeBytes } = container;
-  const words = command.join(' ');
+  const { id, name, image, command, createdAtMs, labels, mounts, volumes, sizeBytes } = container;
+  const words = commandText(command);
   return {
     ID: full ? id : id.slice(0, 12),
     Image: image,
@@ -42,10 +43,16 @@ export function containerRow(container: ContainerSummary, nowMs: number, full: b
     Labels: Object.entries(labels)
       .map(([key, value]) => `${key}=${value}`)
       .join(','),
+    LocalVolumes: String(volumes),
     Mounts: mounts.join(','),
     Networks: 'none',
     Label: (key) => labels[String(key)] ?? '',
   };
+}
+
+/** Docker's: an argument with a blank in it stands in quotes. */
+function commandText(command: readonly string[]): string {
+  return command.map((word, index) => (index > 0 && word.includes(' ') ? `'${word}'` : word)).join(' ');
 }
 
 /** Docker's word for a state: what is on its way up is still only created. */

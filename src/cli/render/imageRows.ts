@@ -14,6 +14,9 @@ export const imageShape: ListShape = {
     CreatedAt: 'CREATED AT',
     Size: 'SIZE',
     Containers: 'CONTAINERS',
+    SharedSize: 'SHARED SIZE',
+    UniqueSize: 'UNIQUE SIZE',
+    VirtualSize: 'VIRTUAL SIZE',
   },
   columns: ['Repository', 'Tag', 'ID', 'CreatedSince', 'Size'],
 };
@@ -33,6 +36,9 @@ export function imageRow(image: ImageSummary, nowMs: number, full: boolean): Row
     CreatedAt: dockerTime(image.createdAtMs),
     Size: formatSize(image.sizeBytes, 3),
     Containers: String(image.containers),
+    SharedSize: 'N/A',
+    UniqueSize: 'N/A',
+    VirtualSize: formatSize(image.sizeBytes, 4),
   };
 }
 

@@ -1,7 +1,7 @@
 import { printable } from '../../base/text.ts';
 
 /** Least width of a column and the blanks that follow its longest cell, as Docker's tables have them. */
-const minWidth = 10;
+const dockerMinWidth = 10;
 const padding = 3;
 
 const maxCellLength = 10_000;
@@ -10,7 +10,7 @@ const maxCellLength = 10_000;
  * Rows in columns without borders; the last column is not padded. Every line ends with a newline. Control characters
  * in cells, which may come from images and guests, are made harmless.
  */
-export function renderTable(cells: readonly (readonly string[])[]): string {
+export function renderTable(cells: readonly (readonly string[])[], minWidth = dockerMinWidth): string {
   const rows = cells.map((row) => row.map((cell) => printable(cell, maxCellLength)));
   const widths: number[] = [];
   for (const row of rows) {

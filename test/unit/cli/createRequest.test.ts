@@ -37,6 +37,7 @@ describe('hrun run', () => {
         openStdin: false,
         terminal: false,
         autoRemove: false,
+        init: false,
         environment: [],
         labels: {},
         binds: [],
@@ -213,7 +214,6 @@ describe('hrun run', () => {
   for (const [args, message] of [
     [['--nope', 'i'], "unknown option '--nope'"],
     [['--nam', 'x', 'i'], "unknown option '--nam' (did you mean --name?)"],
-    [[], 'requires at least 1 argument'],
     [['-e', '=x', 'i'], 'invalid environment variable'],
     [['-v', 'name:/x', 'i'], 'named volumes are not supported'],
     [['-v', '/a:b', 'i'], 'it must be absolute'],
@@ -238,7 +238,6 @@ describe('hrun run', () => {
     [['--platform', 'windows/amd64', 'i'], 'invalid platform'],
     [['--tty=maybe', 'i'], 'not true or false'],
     [['--detach-keys', 'ctrl-1', '-it', 'i'], 'unknown key'],
-    [['-it', 'i'], 'the input device is not a TTY'],
     [[''], 'invalid image name'],
   ] as const) {
     it(`refuses ${args.join(' ') || 'no image'} with 125`, async () => {
@@ -248,6 +247,18 @@ describe('hrun run', () => {
       expect([code, stdout]).to.deep.equal([125, '']);
     });
   }
+
+  it('refuses to be called without an image with 1, as Docker does', async () => {
+    expect((await refusalOf([])).code).to.equal(1);
+  });
+
+  it('refuses -it without a terminal with 1, as Docker does', async () => {
+    const { code, stderr } = await refusalOf(['-it', 'i']);
+    expect([code, stderr]).to.deep.equal([
+      1,
+      'hrun: the input device is not a TTY\nhint: leave out -t when stdin is a pipe or a file\n',
+    ]);
+  });
 
   it('does not look for a terminal with -d', async () => {
     const request = await requestOf(['-itd', 'i']);

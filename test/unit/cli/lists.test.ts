@@ -17,6 +17,7 @@ const web: ContainerSummary = {
   exitCode: 0,
   labels: { tier: 'front', 'a.b': 'c' },
   mounts: ['/data'],
+  volumes: 0,
 };
 const job: ContainerSummary = {
   ...web,
@@ -50,7 +51,7 @@ describe('hrun ps', () => {
     expect((await ps()).stdout).to.equal(
       [
         'CONTAINER ID   IMAGE     COMMAND                   CREATED         STATUS         PORTS     NAMES',
-        'aaaaaaaaaaaa   busybox   "sh -c echo \\"a very …"   3 minutes ago   Up 2 minutes             web',
+        `aaaaaaaaaaaa   busybox   "sh -c 'echo \\"a very…"   3 minutes ago   Up 2 minutes             web`,
         '',
       ].join('\n'),
     );

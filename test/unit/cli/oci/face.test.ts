@@ -32,17 +32,7 @@ describe('which face a command line speaks to', () => {
   });
 
   it('takes the verbs that only runc has', async () => {
-    for (const verb of [
-      'state',
-      'delete',
-      'list',
-      'pause',
-      'resume',
-      'update',
-      'events',
-      'spec',
-      'features',
-    ]) {
+    for (const verb of ['state', 'delete', 'list', 'pause', 'resume', 'update', 'spec', 'features']) {
       expect(await kind(verb, 'c'), verb).to.equal('oci');
     }
   });
@@ -64,5 +54,9 @@ describe('which face a command line speaks to', () => {
     expect(await kind('ps')).to.equal('host');
     expect(await kind('ps', '-a')).to.equal('host');
     expect(await kind('ps', '--format', 'json', 'c')).to.equal('oci');
+    expect(await kind('events')).to.equal('host');
+    expect(await kind('events', '--since', '1h', '--filter', 'container=c')).to.equal('host');
+    expect(await kind('events', '--stats', 'c')).to.equal('oci');
+    expect(await kind('events', '--interval', '1s', 'c')).to.equal('oci');
   });
 });
