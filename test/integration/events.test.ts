@@ -53,9 +53,10 @@ describe('hrun events', () => {
       'json',
     );
     const attributes: Record<string, string> = JSON.parse(launch).Actor.Attributes;
-    for (const phase of ['image', 'scratch', 'agent', 'rootfs', 'start']) {
+    for (const phase of ['disks', 'agent', 'rootfs', 'start']) {
       expect(Number(attributes[`phase.${phase}`]), phase).to.be.at.least(0);
     }
+    expect(attributes.launch).to.be.oneOf(['cold', 'cloned', 'pooled']);
     expect(await actionsOf('timed')).to.deep.equal(['create', 'attach', 'start', 'launch', 'die', 'destroy']);
   });
 

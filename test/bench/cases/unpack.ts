@@ -23,27 +23,28 @@ export const unpacking: Group = {
     const sample = async () => {
       await host.ok(['load', '-i', layout]);
       try {
-        const firstMs = await imagePhaseMs(bench);
-        const secondMs = await imagePhaseMs(bench);
-        record.add(group, 'throughput', bytes / 1e6 / (firstMs / 1000), 'MB/s', 'higher');
-        record.add(group, 'entries per second', entries / (firstMs / 1000), '1/s', 'higher');
-        record.add(group, 'image work of a second container', secondMs);
+        const firstMs = await disksPhaseMs(bench);
+        const secondMs = await disksPhaseMs(bench);
+        const unpackS = (firstMs - secondMs) / 1000;
+        record.add(group, 'throughput', bytes / 1e6 / unpackS, 'MB/s', 'higher');
+        record.add(group, 'entries per second', entries / unpackS, '1/s', 'higher');
+        record.add(group, 'disks of a second container', secondMs);
         return firstMs;
       } finally {
         await host.ok(['rmi', '-f', 'debian']);
       }
     };
     const rounds = Math.min(bench.rounds, mostRounds);
-    await alternate(group, [{ name: 'image work of a first container', sample }], { ...bench, rounds });
+    await alternate(group, [{ name: 'disks of a first container', sample }], { ...bench, rounds });
   },
 };
 
-/** The phase "image" of a launch, as the daemon measured it. */
-async function imagePhaseMs({ host }: Bench): Promise<number> {
+/** The phase "disks" of a launch, as the daemon measured it: the image's disk, if there is none, and the scratch disk. */
+async function disksPhaseMs({ host }: Bench): Promise<number> {
   await host.ok(['run', '--rm', '--name', 'unpacking', 'debian', 'true']);
   const past = ['events', '--since', '10m', '--until', '0s'];
   const filters = ['--filter', 'container=unpacking', '--filter', 'event=launch'];
-  const lines = await host.ok([...past, ...filters, '--format', '{{index .Actor.Attributes "phase.image"}}']);
+  const lines = await host.ok([...past, ...filters, '--format', '{{index .Actor.Attributes "phase.disks"}}']);
   return Number(lines.split('\n').at(-1));
 }
 
