@@ -16,6 +16,7 @@ mod personalize;
 mod process;
 mod processes;
 pub mod reaper;
+mod seccomp;
 pub mod server;
 mod sys;
 mod vsock;

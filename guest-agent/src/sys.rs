@@ -1,10 +1,17 @@
 //! System calls that rustix does not offer. Everything unsafe about them stays in here.
 
+mod confine;
+
 use std::ffi::{CStr, CString, c_long};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
+
+pub use confine::{
+    CpuSet, SchedulerAttributes, join_session_keyring, load_seccomp_filter, set_affinity, set_io_priority,
+    set_personality, set_scheduler,
+};
 
 /// `struct mount_attr` of mount_setattr(2).
 #[repr(C)]
@@ -141,6 +148,13 @@ fn every_signal() -> libc::sigset_t {
 pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     // SAFETY: plain system call.
     check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(drop)
+}
+
+/// Whether writing to a pipe that nobody reads is only an error, or the end of this process.
+pub fn ignore_broken_pipes(ignore: bool) {
+    let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: both are valid actions.
+    unsafe { libc::signal(libc::SIGPIPE, action) };
 }
 
 /// Limits of this process; all ones means unlimited.

@@ -64,7 +64,7 @@ const codeOfStatus: Readonly<Record<number, ErrorCode>> = {
 export function agentFailure(call: string, error: unknown): Error {
   if (!isCallStatus(error)) return error instanceof Error ? error : new Error(String(error));
   const reason = reasonOf(error.metadata);
-  const message = printable(error.details, maxMessageLength);
+  const message = printable(decodeRest(error.details), maxMessageLength);
   const cause = new AgentStatus(error.code, reason ?? 'UNSPECIFIED', message);
   if (reason !== undefined) return new HrunError(codeOfReason[reason], message, { cause });
   const code = codeOfStatus[error.code] ?? 'AGENT_REFUSED';
@@ -75,6 +75,11 @@ export function agentFailure(call: string, error: unknown): Error {
 export function failureReasonOf(error: unknown): FailureReason | undefined {
   const status = error instanceof HrunError ? error.cause : undefined;
   return status instanceof AgentStatus ? status.reason : undefined;
+}
+
+/** grpc-js decodes a message as a URI, which leaves the two characters that mean something in one (grpc, PROTOCOL-HTTP2.md). */
+function decodeRest(details: string): string {
+  return details.replaceAll('%23', '#').replaceAll(/%3f/gi, '?');
 }
 
 function reasonOf(metadata: Metadata): FailureReason | undefined {

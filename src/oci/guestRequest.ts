@@ -31,6 +31,7 @@ export interface GuestProcess {
   readonly args: string[];
   readonly env: string[];
   readonly cwd: string;
+  readonly createCwd: boolean;
   readonly uid: number;
   readonly gid: number;
   readonly additionalGids: number[];

@@ -47,6 +47,8 @@ export function guestProcessOf(process: ProcessSpec, { stdinOpen, exec }: Proces
     args: process.args,
     env: process.env,
     cwd: process.cwd,
+    // As runc: made for the process that a container starts with, not for an exec.
+    createCwd: exec === undefined,
     uid: user.uid,
     gid: user.gid,
     additionalGids: user.additionalGids,

@@ -163,7 +163,7 @@ export async function refusal(
   throw new Error('the agent did not refuse');
 }
 
-async function followProcess(
+export async function followProcess(
   client: AgentClient,
   containerId: string,
   processId: string,

@@ -193,7 +193,7 @@ describe('the agent', () => {
     const refused = await refusal(create(command(['true']), { mounts: [...usualMounts, volume] }));
     expect(refused).to.deep.equal({
       reason: 'MOUNT_FAILED',
-      message: 'cannot mount on /link: the destination lies inside proc',
+      message: 'cannot mount on /link: it is inside /proc',
     });
   });
 

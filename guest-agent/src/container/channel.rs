@@ -13,6 +13,13 @@ use crate::failure::{Doing, Failure, Result};
 const PREPARED: u8 = 1;
 const FAILED: u8 = 2;
 const GO: u8 = 3;
+/// The child needs something done that only the agent may; answered by DONE.
+const ASK: u8 = 4;
+const DONE: u8 = 5;
+
+/// What can be asked for: maps of ids, offsets of clocks.
+pub const ASK_IDS: u8 = 1;
+pub const ASK_CLOCKS: u8 = 2;
 
 /// Longer messages of a failure are cut.
 const MAX_MESSAGE: usize = 4096;
@@ -36,16 +43,24 @@ pub struct AgentEnd {
 }
 
 impl AgentEnd {
-    /// Waits until everything up to the execve is done. Gives the child's number of its pty master, if it has one.
-    pub async fn prepared(&self) -> Result<Option<RawFd>> {
-        let message = self.receive().await?;
-        match message.split_first() {
-            Some((&PREPARED, rest)) => {
-                let number = rest.try_into().map(i32::from_le_bytes).unwrap_or(-1);
-                Ok((number >= 0).then_some(number))
+    /// Waits until everything up to the execve is done, doing what the child asks for meanwhile. Gives the child's number
+    /// of its pty master, if it has one.
+    pub async fn prepared(&self, help: impl Fn(u8) -> Result<()>) -> Result<Option<RawFd>> {
+        loop {
+            let message = self.receive().await?;
+            match message.split_first() {
+                Some((&PREPARED, rest)) => {
+                    let number = rest.try_into().map(i32::from_le_bytes).unwrap_or(-1);
+                    return Ok((number >= 0).then_some(number));
+                }
+                Some((&ASK, &[what])) => {
+                    help(what)?;
+                    send(self.socket.get_ref(), &[DONE], SendFlags::NOSIGNAL)
+                        .map_err(|_| died("before it was prepared"))?;
+                }
+                Some((&FAILED, rest)) => return Err(decode_failure(rest)),
+                _ => return Err(died("before it was prepared")),
             }
-            Some((&FAILED, rest)) => Err(decode_failure(rest)),
-            _ => Err(died("before it was prepared")),
         }
     }
 
@@ -89,11 +104,27 @@ impl ChildEnd {
     pub fn prepared(&self, master: Option<RawFd>) -> Result<()> {
         let mut message = vec![PREPARED];
         message.extend_from_slice(&master.unwrap_or(-1).to_le_bytes());
-        let doing = || "talking to the agent".to_owned();
-        send(&self.socket, &message, SendFlags::NOSIGNAL).doing(doing)?;
+        self.tell(&message)?;
+        self.await_answer(GO)
+    }
+
+    /// Has the agent do something and waits until it is done.
+    pub fn ask(&self, what: u8) -> Result<()> {
+        self.tell(&[ASK, what])?;
+        self.await_answer(DONE)
+    }
+
+    /// By write and read, which any seccomp filter allows that lets the process do anything at all.
+    fn tell(&self, message: &[u8]) -> Result<()> {
+        rustix::io::write(&self.socket, message)
+            .doing(|| "talking to the agent".into())
+            .map(drop)
+    }
+
+    fn await_answer(&self, expected: u8) -> Result<()> {
         let mut answer = [0u8; 1];
-        match recv(&self.socket, &mut answer[..], RecvFlags::empty()).doing(doing)? {
-            (1, _) if answer == [GO] => Ok(()),
+        match rustix::io::read(&self.socket, &mut answer).doing(|| "hearing from the agent".into())? {
+            1 if answer == [expected] => Ok(()),
             _ => Err(Failure::invalid("never started")),
         }
     }
@@ -102,7 +133,7 @@ impl ChildEnd {
         let mut bytes = vec![FAILED];
         bytes.extend_from_slice(&(*reason as i32).to_le_bytes());
         bytes.extend_from_slice(&message.as_bytes()[..message.len().min(MAX_MESSAGE - bytes.len())]);
-        let _ = send(&self.socket, &bytes, SendFlags::NOSIGNAL);
+        let _ = self.tell(&bytes);
     }
 }
 

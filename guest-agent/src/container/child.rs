@@ -6,11 +6,12 @@ use std::path::Path;
 
 use rustix::fs::Mode;
 
+use super::hooks::Hooks;
 use super::plan::ProcessPlan;
 use super::terminal::{Pty, bind_console, open_pty, resize};
 use super::user::User;
 use super::{command, credentials, paths, stdio, user};
-use crate::contract::FailureReason;
+use crate::contract::{FailureReason, Process};
 use crate::failure::{Doing, Failure, Result};
 use crate::sys;
 
@@ -22,7 +23,8 @@ pub fn run(plan: &ProcessPlan, prepare: impl FnOnce() -> Result<std::convert::In
     sys::exit_now(if missing { 127 } else { 126 })
 }
 
-/// First of all: of the agent's descriptors only those named, its signals undone, a session and a cgroup of its own.
+/// First of all: of the agent's descriptors only those named, its signals undone, a session and a cgroup of its own, and
+/// what only the guest's root may do.
 pub fn detach_from_agent(plan: &ProcessPlan, further: &[RawFd]) -> Result<()> {
     let mut keep = vec![plan.channel.as_raw_fd(), plan.membership.as_raw_fd()];
     keep.extend_from_slice(further);
@@ -30,19 +32,36 @@ pub fn detach_from_agent(plan: &ProcessPlan, further: &[RawFd]) -> Result<()> {
     sys::close_all_except(&mut keep);
     sys::reset_signals();
     rustix::process::setsid().doing(|| "starting a session".into())?;
+    plan.scheduling.before_cgroup()?;
     rustix::io::write(&plan.membership, b"0").doing(|| "joining the cgroup".into())?;
+    plan.scheduling.in_cgroup()?;
     // The guest's own /proc is only reachable before the root changes.
     let score = plan.process.oom_score_adj.unwrap_or(0);
-    std::fs::write("/proc/self/oom_score_adj", score.to_string()).doing(|| "setting oom_score_adj".into())
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).doing(|| "setting oom_score_adj".into())?;
+    if let (Some(stdio), Some(ids)) = (&plan.stdio, &plan.ids) {
+        let Process { uid, gid, .. } = plan.process;
+        if let (Some(uid), Some(gid)) = (ids.uid(uid), ids.gid(gid)) {
+            stdio.give_to(uid, gid)?;
+        }
+    }
+    plan.scheduling.apply()?;
+    if plan.ids.is_some() {
+        // Root of a user namespace may not raise them.
+        credentials::apply_rlimits(&plan.process.rlimits)?;
+    }
+    Ok(())
 }
 
-/// Inside the container's root and namespaces: becomes the process and executes it when told to; with `reaper`, the open
-/// program of an init, that init executes it.
-pub fn become_process(
-    plan: &ProcessPlan,
-    console: bool,
-    reaper: Option<BorrowedFd<'_>>,
-) -> Result<std::convert::Infallible> {
+/// What only the init process of a container has.
+pub struct OfInit<'a> {
+    pub hooks: &'a Hooks,
+    /// The open program of an init that executes the process instead.
+    pub reaper: Option<BorrowedFd<'a>>,
+}
+
+/// Inside the container's root and namespaces: becomes the process and executes it when told to. A seccomp filter comes
+/// as late as it can: with no_new_privs right before the execve, without it while there is the right to load one.
+pub fn become_process(plan: &ProcessPlan, of_init: Option<OfInit<'_>>) -> Result<std::convert::Infallible> {
     let process = &plan.process;
     let root = rustix::fs::open(
         "/",
@@ -51,19 +70,31 @@ pub fn become_process(
     )
     .doing(|| "opening the root".into())?;
     let user = user::resolve(root.as_fd(), process)?;
-    let pty = set_up_stdio(plan, root.as_fd(), &user, console)?;
-    credentials::apply_rlimits(&process.rlimits)?;
+    let pty = set_up_stdio(plan, root.as_fd(), &user, of_init.is_some())?;
+    if plan.ids.is_none() {
+        credentials::apply_rlimits(&process.rlimits)?;
+    }
     let entered = enter_working_directory(root.as_fd(), process)?;
+    plan.confinement.enter()?;
+    let env = environment(&plan.env, process.terminal, &user);
+    rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022) & 0o777));
+    if !process.no_new_privileges {
+        plan.confinement.load_filter()?;
+    }
     credentials::become_user(&user, process)?;
     if !entered {
         // Only the user itself may enter, as with a directory on a share that squashes root.
         change_directory(cwd_of(process))?;
     }
-    rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022) & 0o777));
-    let env = environment(&plan.env, process.terminal, &user);
     let program = command::find_program(&plan.args[0], &env)?;
+    if process.no_new_privileges {
+        plan.confinement.load_filter()?;
+    }
     plan.channel.prepared(pty.as_ref().map(|pty| pty.master.as_raw_fd()))?;
-    let Some(reaper) = reaper else {
+    if let Some(OfInit { hooks, .. }) = &of_init {
+        hooks.run()?;
+    }
+    let Some(reaper) = of_init.and_then(|of_init| of_init.reaper) else {
         return Err(command::refused(&program, &sys::execve(&program, &plan.args, &env)));
     };
     let args = [crate::reaper::NAME, c"--"].map(CStr::to_owned);
@@ -73,7 +104,10 @@ pub fn become_process(
 
 fn set_up_stdio(plan: &ProcessPlan, root: BorrowedFd<'_>, user: &User, console: bool) -> Result<Option<Pty>> {
     if let Some(stdio) = &plan.stdio {
-        stdio.give_to(user.uid, user.gid)?;
+        // In a user namespace nobody may any more.
+        if plan.ids.is_none() {
+            stdio.give_to(user.uid, user.gid)?;
+        }
         stdio.install()?;
         return Ok(None);
     }
@@ -91,7 +125,7 @@ fn set_up_stdio(plan: &ProcessPlan, root: BorrowedFd<'_>, user: &User, console: 
 }
 
 /// As root. False when only the user itself may enter.
-fn enter_working_directory(root: BorrowedFd<'_>, process: &crate::contract::Process) -> Result<bool> {
+fn enter_working_directory(root: BorrowedFd<'_>, process: &Process) -> Result<bool> {
     let cwd = cwd_of(process);
     if process.create_cwd {
         paths::make_directory(root, Path::new(cwd), Mode::from_raw_mode(0o755)).map_err(|error| bad_cwd(cwd, error))?;
@@ -118,7 +152,7 @@ fn check_inside(cwd: &str) -> Result<()> {
     }
 }
 
-fn cwd_of(process: &crate::contract::Process) -> &str {
+fn cwd_of(process: &Process) -> &str {
     if process.cwd.is_empty() { "/" } else { &process.cwd }
 }
 
@@ -126,7 +160,7 @@ fn bad_cwd(cwd: &str, error: rustix::io::Errno) -> Failure {
     let text = crate::failure::describe(&error.into());
     Failure::new(
         FailureReason::BadWorkingDirectory,
-        format!("cannot use the working directory {cwd}: {text}"),
+        format!("chdir to cwd (\"{cwd}\") set in config.json failed: {text}"),
     )
 }
 

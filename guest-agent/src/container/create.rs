@@ -1,41 +1,43 @@
 //! Making a container, from the agent's side.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use crate::watch::watch;
-use rustix::process::{Signal, WaitId, WaitIdOptions};
-use tokio::io::Interest;
-
-use super::channel::AgentEnd;
-use super::fork::{Forked, PidNamespace};
+use super::channel::{ASK_CLOCKS, ASK_IDS, AgentEnd};
+use super::confinement::Confinement;
+use super::hooks::Hooks;
+use super::id_maps::{check_clocks, write_clocks};
+use super::mount_options::Propagation;
+use super::namespaces::Spaces;
 use super::plan::ProcessPlan;
 use super::rootfs::{DiskPair, ImageFs, RootPaths, mount_shared_directory};
-use super::{Container, Forker, INIT, blocking, channel, init, plan, stdio, unsupported};
+use super::spawn::{Spawned, Surroundings, spawn};
+use super::{Container, Forker, INIT, blocking, init};
 use crate::cgroup::Cgroup;
-use crate::contract::{CreateContainerRequest, Process as ProcessRequest, create_container_request::Rootfs, mount};
+use crate::contract::{CreateContainerRequest, FailureReason, create_container_request::Rootfs, mount};
 use crate::deferred::Deferred;
 use crate::device_filter::{LoadedFilter, are_usual};
 use crate::disks::find_disk;
-use crate::failure::{Doing, Failure, Result};
-use crate::process::{Process, ProcessIo, Terminal};
-use crate::sys;
+use crate::failure::{Failure, Result};
+use crate::process::Process;
 
 /// More than any sensible request has.
 const MAX_ITEMS: usize = 1024;
 const MAX_FILE: usize = 1 << 20;
 
-/// Everything up to the execve of the init process. Leaves nothing when it fails.
-pub async fn create(forker: &Forker, deferred: &Deferred, request: CreateContainerRequest) -> Result<Container> {
-    check(&request)?;
-    let usual = deferred.finish()?;
-    let filter = if are_usual(&request.devices) {
-        usual
-    } else {
-        LoadedFilter::load(&request.devices)?
-    };
+/// Everything up to the execve of the init process. Leaves nothing when it fails. `peer` finds another container of this
+/// guest.
+pub async fn create(
+    forker: &Forker,
+    deferred: &Deferred,
+    request: CreateContainerRequest,
+    peer: impl Fn(&str) -> Result<Arc<Container>>,
+) -> Result<Container> {
+    let plan = Plan::new(&request, peer)?;
+    let filter = device_filter(deferred, &request)?;
     let paths = Arc::new(mount_root(&request).await?);
-    let made = make_init(forker, &request, &paths, &filter).await;
+    let made = make_init(forker, &request, &plan, &paths, &filter).await;
     match made {
         Ok((init, cgroup, channel)) => Ok(Container {
             id: request.container_id,
@@ -44,6 +46,10 @@ pub async fn create(forker: &Forker, deferred: &Deferred, request: CreateContain
             cgroup,
             paths: Arc::try_unwrap(paths).unwrap_or_else(|_| unreachable!("nobody else keeps them")),
             channel: Mutex::new(Some(channel)),
+            confinement: plan.confinement,
+            spaces: plan.spaces.own,
+            ids: plan.spaces.ids,
+            paused: AtomicBool::new(false),
         }),
         Err(failure) => {
             // The reason of the first failure is the one to tell.
@@ -53,8 +59,49 @@ pub async fn create(forker: &Forker, deferred: &Deferred, request: CreateContain
     }
 }
 
+/// What of a request can be checked before anything is made.
+pub struct Plan {
+    pub spaces: Spaces,
+    pub confinement: Arc<Confinement>,
+    pub hooks: Hooks,
+    pub propagation: Propagation,
+    /// Containers whose paths are mounted in this one.
+    pub peers: BTreeMap<String, Arc<Container>>,
+}
+
+impl Plan {
+    fn new(request: &CreateContainerRequest, peer: impl Fn(&str) -> Result<Arc<Container>>) -> Result<Self> {
+        check(request)?;
+        let owners = request.mounts.iter().filter_map(|mount| match &mount.source {
+            Some(mount::Source::Container(source)) => Some(&source.container_id),
+            _ => None,
+        });
+        let peers = owners.map(|id| Ok((id.clone(), peer(id)?))).collect::<Result<_>>()?;
+        check_clocks(&request.time_offsets)?;
+        Ok(Self {
+            spaces: Spaces::plan(request, peer)?,
+            confinement: Arc::new(Confinement::plan(request)?),
+            hooks: Hooks::check(&request.start_container_hooks, &request.hook_state)?,
+            propagation: Propagation::parse(&request.rootfs_propagation)?,
+            peers,
+        })
+    }
+}
+
+fn device_filter(deferred: &Deferred, request: &CreateContainerRequest) -> Result<LoadedFilter> {
+    let usual = deferred.finish()?;
+    match request
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.device_rules.as_ref())
+    {
+        Some(rules) => LoadedFilter::load_rules(rules),
+        None if are_usual(&request.devices) => Ok(usual),
+        None => LoadedFilter::load(&request.devices),
+    }
+}
+
 fn check(request: &CreateContainerRequest) -> Result<()> {
-    unsupported::check_request(request)?;
     let counts = [
         request.mounts.len(),
         request.files.len(),
@@ -62,6 +109,7 @@ fn check(request: &CreateContainerRequest) -> Result<()> {
         request.masked_paths.len(),
         request.readonly_paths.len(),
         request.sysctl.len(),
+        request.time_offsets.len(),
     ];
     if counts.iter().any(|count| *count > MAX_ITEMS) {
         return Err(Failure::invalid(format!("a list of more than {MAX_ITEMS} items")));
@@ -79,6 +127,17 @@ fn check(request: &CreateContainerRequest) -> Result<()> {
         if !path.starts_with('/') || path.len() > 4096 || path.contains('\0') {
             return Err(Failure::invalid(format!("{path:?} is no absolute path")));
         }
+    }
+    if let Some(mount) = request
+        .mounts
+        .iter()
+        .find(|mount| !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty())
+    {
+        let message = format!(
+            "the mount on {} is id-mapped, which is not supported",
+            mount.destination
+        );
+        return Err(Failure::new(FailureReason::Unsupported, message));
     }
     for tag in request.mounts.iter().filter_map(share_tag).chain(root_tag(request)) {
         if !crate::server::valid_id(tag) {
@@ -146,6 +205,7 @@ async fn mount_root(request: &CreateContainerRequest) -> Result<RootPaths> {
 async fn make_init(
     forker: &Forker,
     request: &CreateContainerRequest,
+    plan: &Plan,
     paths: &RootPaths,
     filter: &LoadedFilter,
 ) -> Result<(Arc<Process>, Arc<Cgroup>, AgentEnd)> {
@@ -155,11 +215,18 @@ async fn make_init(
         .ok_or_else(|| Failure::invalid("a container needs a process"))?;
     let resources = request.resources.clone().unwrap_or_default();
     let cgroup = Arc::new(Cgroup::create(&request.container_id, &resources, filter)?);
-    let made = spawn(process, &cgroup, |plan| {
-        forker.fork(PidNamespace::New, || init::run(plan, paths, request))
-    })
-    .await;
-    match made {
+    let surroundings = Surroundings {
+        cgroup: &cgroup,
+        confinement: &plan.confinement,
+        ids: plan.spaces.ids.as_ref(),
+    };
+    let fork = |process: &ProcessPlan| forker.fork(plan.spaces.pid(), || init::run(process, plan, paths, request));
+    let help = |what, pid| match (what, &plan.spaces.ids) {
+        (ASK_IDS, Some(ids)) => ids.write(pid),
+        (ASK_CLOCKS, _) => write_clocks(pid, &request.time_offsets),
+        _ => Err(Failure::invalid("the process asks for what nobody knows")),
+    };
+    match spawn(process, surroundings, fork, help).await {
         Ok(Spawned { forked, io, channel }) => {
             let init = Process::adopt(forked.pid, forked.pidfd, io, &cgroup)?;
             Ok((init, cgroup, channel))
@@ -169,88 +236,4 @@ async fn make_init(
             Err(failure)
         }
     }
-}
-
-/// A prepared child that waits for the word to execve.
-pub struct Spawned {
-    pub forked: Forked,
-    pub io: ProcessIo,
-    pub channel: AgentEnd,
-}
-
-/// Makes the streams, forks, and waits until the child is prepared. A child that fails is reaped.
-pub async fn spawn(
-    process: ProcessRequest,
-    cgroup: &Cgroup,
-    fork: impl FnOnce(&ProcessPlan) -> Result<Forked>,
-) -> Result<Spawned> {
-    let (args, env) = plan::strings(&process)?;
-    let (agent_end, child_end) = channel::channel()?;
-    let takes_input = process.stdin_open;
-    let (agent_stdio, child_stdio) = if process.terminal {
-        (None, None)
-    } else {
-        Some(stdio::pipes(takes_input)?).unzip()
-    };
-    let forked = {
-        let plan = ProcessPlan {
-            process,
-            args,
-            env,
-            channel: child_end,
-            stdio: child_stdio,
-            membership: cgroup.membership()?,
-        };
-        // The child's ends are closed here when the plan goes.
-        fork(&plan)?
-    };
-    let prepared = match agent_end.prepared().await {
-        Ok(master) => io_of(&forked, agent_stdio, master, takes_input),
-        Err(failure) => Err(failure),
-    };
-    match prepared {
-        Ok(io) => Ok(Spawned {
-            forked,
-            io,
-            channel: agent_end,
-        }),
-        Err(failure) => {
-            reap_unprepared(&forked.pidfd).await;
-            Err(failure)
-        }
-    }
-}
-
-fn io_of(
-    forked: &Forked,
-    stdio: Option<stdio::AgentStdio>,
-    master: Option<i32>,
-    takes_input: bool,
-) -> Result<ProcessIo> {
-    if let Some(stdio) = stdio {
-        return Ok(ProcessIo::Pipes(stdio));
-    }
-    let doing = || "taking over the terminal".to_owned();
-    let number = master.ok_or_else(|| Failure::invalid("the process has no terminal"))?;
-    let master = stdio::non_blocking(sys::steal_fd(&forked.pidfd, number).doing(doing)?)?;
-    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).doing(doing)?;
-    Ok(ProcessIo::Terminal(Terminal {
-        master,
-        slave,
-        takes_input,
-    }))
-}
-
-/// Kills and reaps a child that nobody will hear of.
-pub async fn reap_unprepared(pidfd: &OwnedFd) {
-    let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-    let Ok(watched) = pidfd.try_clone().and_then(|copy| watch(copy, Interest::READABLE)) else {
-        return;
-    };
-    let _ = watched.readable().await;
-    let _ = rustix::process::waitid(
-        WaitId::PidFd(pidfd.as_fd()),
-        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-    );
 }

@@ -72,6 +72,24 @@ const RLIMITS: [&str; 16] = [
     "RLIMIT_RTTIME",
 ];
 
+/// The kernel lets no limit of open files be above this number, which may be raised up to 2^31 - 64.
+const NR_OPEN: &str = "/proc/sys/fs/nr_open";
+const MOST_OPEN_FILES: u64 = 0x7fff_ffc0;
+
+/// Lets the limits of open files be as high as they are asked to.
+pub fn make_room_for(rlimits: &[Rlimit]) -> Result<()> {
+    let wanted = rlimits.iter().filter(|limit| limit.r#type == "RLIMIT_NOFILE");
+    let Some(wanted) = wanted.map(|limit| limit.hard.min(MOST_OPEN_FILES)).max() else {
+        return Ok(());
+    };
+    let doing = || format!("raising {NR_OPEN}");
+    let now = std::fs::read_to_string(NR_OPEN).doing(doing)?;
+    if now.trim_end().parse::<u64>().is_ok_and(|now| now < wanted) {
+        std::fs::write(NR_OPEN, wanted.to_string()).doing(doing)?;
+    }
+    Ok(())
+}
+
 pub fn apply_rlimits(rlimits: &[Rlimit]) -> Result<()> {
     for Rlimit { r#type, soft, hard } in rlimits {
         let resource = RLIMITS

@@ -1,12 +1,13 @@
 //! Device nodes and the links that programs expect in /dev.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::paths::{make_parent, open_in};
+use super::mounts::attach;
+use super::paths::{make_file, make_parent, open_in};
 use crate::contract::Device;
 use crate::failure::{Doing, Failure, Result};
 
@@ -18,8 +19,7 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-pub fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
-    let doing = || format!("making the device {}", device.path);
+pub fn mode_and_kind(device: &Device) -> Result<(Mode, FileType)> {
     let kind = match device.r#type.as_str() {
         "c" | "u" => FileType::CharacterDevice,
         "b" => FileType::BlockDevice,
@@ -31,8 +31,20 @@ pub fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
             )));
         }
     };
+    Ok((Mode::from_raw_mode(device.mode & 0o7777), kind))
+}
+
+/// Shows a node that was made elsewhere.
+pub fn bind_device(root: BorrowedFd<'_>, device: &Device, node: &OwnedFd) -> Result<()> {
+    let doing = || format!("binding the device {}", device.path);
+    let target = make_file(root, Path::new(&device.path)).doing(doing)?;
+    attach(node.as_fd(), target.as_fd()).doing(doing)
+}
+
+pub fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
+    let doing = || format!("making the device {}", device.path);
+    let (mode, kind) = mode_and_kind(device)?;
     let number = rustix::fs::makedev(device.major, device.minor);
-    let mode = Mode::from_raw_mode(device.mode & 0o7777);
     let (parent, name) = make_parent(root, Path::new(&device.path)).doing(doing)?;
     let make = || rustix::fs::mknodat(&parent, name, kind, mode, number);
     match make() {

@@ -3,38 +3,51 @@
 mod channel;
 mod child;
 mod command;
+mod confinement;
 mod copy_tree;
 mod create;
 mod credentials;
 mod devices;
 mod exec;
 mod fork;
+mod hooks;
+mod id_maps;
 mod init;
+mod kernel_fs;
 mod mount_options;
 mod mounts;
+mod namespaces;
 mod paths;
 mod plan;
+mod protected;
 mod rootfs;
 mod run_exec;
+mod scheduling;
+mod sources;
+mod spawn;
 pub mod stdio;
 pub mod terminal;
-mod unsupported;
 pub mod user;
 mod volume;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
+use rustix::thread::ThreadNameSpaceType;
 
 use crate::cgroup::Cgroup;
-use crate::contract::FailureReason;
+use crate::contract::{FailureReason, Resources};
+use crate::device_filter::LoadedFilter;
 use crate::failure::{Doing, Failure, Result};
 use crate::process::Process;
 use channel::AgentEnd;
+use confinement::Confinement;
+use id_maps::IdMaps;
 use rootfs::RootPaths;
 
 pub use command::{find_program, refused};
@@ -42,7 +55,6 @@ pub use create::create;
 pub use fork::Forker;
 pub use rootfs::{mount_device, sync_file_system};
 pub use run_exec::exec;
-pub use unsupported::unsupported;
 
 /// The name of the process that a container is created with.
 pub const INIT: &str = "init";
@@ -54,6 +66,11 @@ pub struct Container {
     paths: RootPaths,
     /// Taken by the start.
     channel: Mutex<Option<AgentEnd>>,
+    confinement: Arc<Confinement>,
+    /// The namespaces that are not the guest's.
+    spaces: ThreadNameSpaceType,
+    ids: Option<Arc<IdMaps>>,
+    paused: AtomicBool,
     /// Those not yet released; `None` while one is being made.
     processes: Mutex<BTreeMap<String, Option<Arc<Process>>>>,
 }
@@ -92,6 +109,46 @@ impl Container {
             Some(channel) => channel.start().await,
             None => Err(self.wrong_state("started")),
         }
+    }
+
+    /// Changes limits; what the request does not name stays.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        if self.status() == Status::Stopped {
+            return Err(self.not_running());
+        }
+        let filter = resources
+            .device_rules
+            .as_ref()
+            .map(LoadedFilter::load_rules)
+            .transpose()?;
+        self.cgroup.apply(resources)?;
+        filter.map_or(Ok(()), |filter| self.cgroup.filter_devices(&filter))
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub async fn pause(&self) -> Result<()> {
+        if self.status() == Status::Stopped {
+            return Err(self.not_running());
+        }
+        self.cgroup.freeze().await?;
+        self.paused.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        if !self.is_paused() {
+            return Err(Failure::new(FailureReason::WrongState, "container not paused"));
+        }
+        self.cgroup.thaw()?;
+        self.paused.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn not_running(&self) -> Failure {
+        Failure::new(FailureReason::WrongState, "container not running")
     }
 
     pub fn process(&self, id: &str) -> Result<Arc<Process>> {

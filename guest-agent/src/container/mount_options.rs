@@ -1,5 +1,7 @@
 //! Mount options as in the OCI runtime-spec: what they set on the mount, and what is left for the file system.
 
+use crate::contract::FailureReason;
+use crate::failure::{Failure, Result};
 use crate::sys::MountAttr;
 
 const RDONLY: u64 = 0x1;
@@ -31,43 +33,92 @@ pub struct MountOptions {
     pub recursive_bind: bool,
     /// A tmpfs starts with what was at its destination.
     pub copy_up: bool,
+    /// Flags that every file system has as such; a bind has none of its own.
+    pub superblock: Vec<String>,
     /// key or key=value, for the file system itself.
     pub data: Vec<String>,
+    /// Of a mount point that has to be made: "mode=" of a tmpfs.
+    pub directory_mode: Option<u32>,
+}
+
+/// What happens to mounts made below it later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    pub kind: u64,
+    pub recursive: bool,
+}
+
+impl Propagation {
+    /// Of the root; nothing said means "rprivate".
+    pub fn parse(name: &str) -> Result<Self> {
+        if name.is_empty() {
+            return Ok(Self {
+                kind: libc::MS_PRIVATE,
+                recursive: true,
+            });
+        }
+        Self::of(name).ok_or_else(|| Failure::invalid(format!("rootfsPropagation={name} is not supported")))
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        let kind = |name: &str| match name {
+            "shared" => Some(libc::MS_SHARED),
+            "slave" => Some(libc::MS_SLAVE),
+            "private" => Some(libc::MS_PRIVATE),
+            "unbindable" => Some(libc::MS_UNBINDABLE),
+            _ => None,
+        };
+        let made = |kind, recursive| Self { kind, recursive };
+        let deep = || name.strip_prefix('r').and_then(kind).map(|kind| made(kind, true));
+        kind(name).map(|kind| made(kind, false)).or_else(deep)
+    }
 }
 
 impl MountOptions {
-    pub fn parse(options: &[String]) -> Self {
+    pub fn parse(options: &[String]) -> Result<Self> {
         let mut parsed = Self::default();
-        for option in options {
-            parsed.add(option);
-        }
-        parsed
+        options.iter().try_for_each(|option| parsed.add(option))?;
+        Ok(parsed)
     }
 
-    fn add(&mut self, option: &str) {
+    fn add(&mut self, option: &str) -> Result<()> {
         if let Some((set, clear)) = attribute(option) {
             apply(&mut self.attr, set, clear);
-            return;
+            return Ok(());
         }
         if let Some((set, clear)) = option.strip_prefix('r').and_then(attribute) {
             apply(&mut self.recursive_attr, set, clear);
-            return;
+            return Ok(());
+        }
+        if let Some(Propagation { kind, recursive }) = Propagation::of(option) {
+            let field = if recursive {
+                &mut self.recursive_propagation
+            } else {
+                &mut self.propagation
+            };
+            *field = kind;
+            return Ok(());
         }
         match option {
-            "bind" | "defaults" | "silent" | "loud" | "async" | "nomand" | "noiversion" | "nolazytime" => {}
+            // What the kernel does anyway, or what has no effect on any file system that a container mounts.
+            "" | "bind" | "defaults" | "silent" | "loud" | "async" | "nomand" | "mand" | "iversion" | "noiversion"
+            | "nolazytime" | "acl" | "noacl" => {}
+            "sync" | "dirsync" | "lazytime" => self.superblock.push(option.to_owned()),
+            "idmap" | "ridmap" | "remount" => {
+                let message = format!("the mount option {option} is not supported");
+                return Err(Failure::new(FailureReason::Unsupported, message));
+            }
             "rbind" => self.recursive_bind = true,
             "tmpcopyup" => self.copy_up = true,
-            "shared" => self.propagation = libc::MS_SHARED,
-            "slave" => self.propagation = libc::MS_SLAVE,
-            "private" => self.propagation = libc::MS_PRIVATE,
-            "unbindable" => self.propagation = libc::MS_UNBINDABLE,
-            "rshared" => self.recursive_propagation = libc::MS_SHARED,
-            "rslave" => self.recursive_propagation = libc::MS_SLAVE,
-            "rprivate" => self.recursive_propagation = libc::MS_PRIVATE,
-            "runbindable" => self.recursive_propagation = libc::MS_UNBINDABLE,
-            "" => {}
-            data => self.data.push(data.to_owned()),
+            data => {
+                let mode = data.strip_prefix("mode=");
+                self.directory_mode = mode
+                    .and_then(|mode| u32::from_str_radix(mode, 8).ok())
+                    .or(self.directory_mode);
+                self.data.push(data.to_owned());
+            }
         }
+        Ok(())
     }
 }
 
@@ -97,7 +148,7 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
         "noatime" => (NOATIME, ATIME),
         "strictatime" => (STRICTATIME, ATIME),
         // relatime is the field's zero.
-        "relatime" | "atime" | "nostrictatime" => (0, ATIME),
+        "relatime" | "norelatime" | "atime" | "nostrictatime" => (0, ATIME),
         _ => return None,
     })
 }
@@ -107,7 +158,7 @@ mod tests {
     use super::*;
 
     fn parse(options: &[&str]) -> MountOptions {
-        MountOptions::parse(&options.iter().map(ToString::to_string).collect::<Vec<_>>())
+        MountOptions::parse(&options.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
@@ -135,6 +186,29 @@ mod tests {
         );
         let times = parse(&["noatime", "strictatime"]).attr;
         assert_eq!((times.set, times.clear), (STRICTATIME, ATIME));
+    }
+
+    #[test]
+    fn knows_how_mounts_propagate() {
+        let of = |name: &str| Propagation::parse(name).map(|found| (found.kind, found.recursive));
+        assert_eq!(of("").unwrap(), (libc::MS_PRIVATE, true));
+        assert_eq!(of("slave").unwrap(), (libc::MS_SLAVE, false));
+        assert_eq!(of("rshared").unwrap(), (libc::MS_SHARED, true));
+        assert!(of("everywhere").is_err());
+        let both = parse(&["shared", "runbindable"]);
+        assert_eq!(both.propagation, libc::MS_SHARED);
+        assert_eq!(both.recursive_propagation, libc::MS_UNBINDABLE);
+    }
+
+    #[test]
+    fn knows_what_is_for_the_file_system_as_a_whole() {
+        let options = parse(&["sync", "noacl", "mode=1777", "norelatime", "rnorelatime", "rsuid"]);
+        assert_eq!(
+            (options.superblock, options.data),
+            (vec!["sync".to_owned()], vec!["mode=1777".to_owned()])
+        );
+        assert_eq!(options.directory_mode, Some(0o1777));
+        assert!(MountOptions::parse(&["idmap".to_owned()]).is_err());
     }
 
     #[test]

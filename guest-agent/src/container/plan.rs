@@ -2,8 +2,12 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::channel::ChildEnd;
+use super::confinement::Confinement;
+use super::id_maps::IdMaps;
+use super::scheduling::Scheduling;
 use super::stdio::ChildStdio;
 use crate::contract::Process;
 use crate::failure::{Failure, Result};
@@ -21,6 +25,10 @@ pub struct ProcessPlan {
     pub stdio: Option<ChildStdio>,
     /// cgroup.procs of the container, open for writing.
     pub membership: OwnedFd,
+    pub scheduling: Scheduling,
+    pub confinement: Arc<Confinement>,
+    /// Of the container's user namespace.
+    pub ids: Option<Arc<IdMaps>>,
 }
 
 /// The strings of `process` as execve wants them.

@@ -3,9 +3,10 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::create::{Spawned, reap_unprepared, spawn};
 use super::fork::PidNamespace;
-use super::{Container, Forker, Status, exec as child, lock, unsupported};
+use super::plan::ProcessPlan;
+use super::spawn::{Spawned, Surroundings, reap_unprepared, spawn};
+use super::{Container, Forker, Status, exec as child, lock};
 use crate::contract::{FailureReason, Process as ProcessRequest};
 use crate::failure::{Failure, Result};
 use crate::process::Process;
@@ -16,8 +17,12 @@ pub async fn exec(
     container: &Arc<Container>,
     process_id: &str,
     request: ProcessRequest,
+    ignore_paused: bool,
 ) -> Result<Arc<Process>> {
-    unsupported::check_process(&request)?;
+    if container.is_paused() && !ignore_paused {
+        let message = "cannot exec in a paused container (use --ignore-paused to override)";
+        return Err(Failure::new(FailureReason::WrongState, message));
+    }
     if container.status() != Status::Running {
         return Err(container.wrong_state("executed in"));
     }
@@ -40,10 +45,15 @@ pub async fn exec(
 
 async fn make(forker: &Forker, container: &Container, request: ProcessRequest) -> Result<Arc<Process>> {
     let init = container.init.pidfd();
-    let Spawned { forked, io, channel } = spawn(request, &container.cgroup, |plan| {
-        forker.fork(PidNamespace::Of(init.as_fd()), || child::run(plan, init))
-    })
-    .await?;
+    let surroundings = Surroundings {
+        cgroup: &container.cgroup,
+        confinement: &container.confinement,
+        ids: container.ids.as_ref(),
+    };
+    let own = container.spaces;
+    let fork = |plan: &ProcessPlan| forker.fork(PidNamespace::Of(init.as_fd()), || child::run(plan, init, own));
+    let nothing_to_ask = |_: u8, _| Err(Failure::invalid("an exec asks for nothing"));
+    let Spawned { forked, io, channel } = spawn(request, surroundings, fork, nothing_to_ask).await?;
     if let Err(failure) = channel.start().await {
         reap_unprepared(&forked.pidfd).await;
         return Err(failure);

@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use super::mounts::{attach, clone_tree};
+use super::mounts::{attach, clone_tree, refuse_proc};
 use super::paths::{is_on, make_file, open_in};
 use crate::contract::{FailureReason, TerminalSize};
 use crate::failure::{Doing, Failure, Result};
@@ -40,6 +40,7 @@ pub fn open_pty(root: BorrowedFd<'_>, uid: u32) -> Result<Pty> {
 pub fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<()> {
     let doing = || "binding /dev/console".to_owned();
     let target = make_file(root, Path::new("/dev/console")).doing(doing)?;
+    refuse_proc(&target, Path::new("/dev/console"))?;
     let copy = clone_tree(slave, false).doing(doing)?;
     attach(copy.as_fd(), target.as_fd()).doing(doing)
 }

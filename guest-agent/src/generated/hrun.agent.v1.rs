@@ -211,7 +211,7 @@ pub struct Namespace {
     pub container_id: ::prost::alloc::string::String,
 }
 /// Which namespaces the init process gets. A type that is not listed is shared with the guest, whose network namespace
-/// is the one that has its interfaces. "mount" must be listed.
+/// is the one that has its interfaces. "mount" and "pid" must be listed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Namespaces {
     #[prost(message, repeated, tag = "1")]
@@ -527,7 +527,7 @@ pub struct HugepageLimit {
     #[prost(uint64, tag = "2")]
     pub limit_bytes: u64,
 }
-/// In order, the last one that matches decides; what none matches is denied. Before them stand runc's own: nodes of any
+/// In order, the last one that matches decides; what none matches is denied. Behind them stand runc's own: nodes of any
 /// device may be made, and the usual devices used.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeviceRules {

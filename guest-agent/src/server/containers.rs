@@ -1,12 +1,15 @@
 //! Containers and their processes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustix::process::Signal;
 
 use super::{Agent, check_id, no_such_container};
 use crate::container::{self, INIT};
-use crate::contract::{ContainerInfo, CreateContainerRequest, ExecRequest, FailureReason, ProcessInfo, SignalRequest};
+use crate::contract::{
+    ContainerInfo, CreateContainerRequest, ExecRequest, FailureReason, ProcessInfo, Resources, SignalRequest,
+};
 use crate::failure::{Failure, Result};
 use crate::processes;
 
@@ -25,7 +28,7 @@ impl Agent {
             }
             containers.insert(id.clone(), None);
         }
-        let made = container::create(&self.forker, &self.deferred, request).await;
+        let made = container::create(&self.forker, &self.deferred, request, |id| self.container(id)).await;
         let mut containers = self.lock();
         match made {
             Ok(container) => {
@@ -42,6 +45,22 @@ impl Agent {
 
     pub(super) async fn start(self: Arc<Self>, id: String) -> Result<()> {
         self.container(&id)?.start().await
+    }
+
+    pub(super) fn update(&self, id: &str, resources: &Resources) -> Result<()> {
+        self.container(id)?.update(resources)
+    }
+
+    pub(super) async fn pause(self: Arc<Self>, id: String) -> Result<()> {
+        self.container(&id)?.pause().await
+    }
+
+    pub(super) fn resume(&self, id: &str) -> Result<()> {
+        self.container(id)?.resume()
+    }
+
+    pub(super) fn stats(&self, id: &str) -> Result<HashMap<String, String>> {
+        Ok(self.container(id)?.cgroup.stats())
     }
 
     pub(super) async fn delete(self: Arc<Self>, id: String) -> Result<()> {
@@ -70,7 +89,8 @@ impl Agent {
         let process = request
             .process
             .ok_or_else(|| Failure::invalid("an exec needs a process"))?;
-        let process = container::exec(&self.forker, &container, &request.process_id, process).await?;
+        let ignore_paused = request.ignore_paused;
+        let process = container::exec(&self.forker, &container, &request.process_id, process, ignore_paused).await?;
         Ok(guest_pid(&process))
     }
 
@@ -99,7 +119,7 @@ impl Agent {
             container_id: container.id.clone(),
             status: container.status().name().to_owned(),
             process_ids: container.process_ids(),
-            paused: false,
+            paused: container.is_paused(),
         });
         info.collect()
     }

@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::archives::UnpackStream;
 use super::{Agent, to_the_end};
-use crate::container::unsupported;
 use crate::contract::agent_service_server::AgentService;
 use crate::contract::{self, attach_request};
 use crate::failure::Failure;
@@ -77,30 +76,36 @@ impl AgentService for Service {
 
     async fn update_container(
         &self,
-        _: Request<contract::UpdateContainerRequest>,
+        request: Request<contract::UpdateContainerRequest>,
     ) -> Answer<contract::UpdateContainerResponse> {
-        Err(unsupported("UpdateContainer").into())
+        let request = request.into_inner();
+        self.0
+            .update(&request.container_id, &request.resources.unwrap_or_default())?;
+        Ok(Response::new(contract::UpdateContainerResponse {}))
     }
 
     async fn pause_container(
         &self,
-        _: Request<contract::PauseContainerRequest>,
+        request: Request<contract::PauseContainerRequest>,
     ) -> Answer<contract::PauseContainerResponse> {
-        Err(unsupported("PauseContainer").into())
+        to_the_end(Arc::clone(&self.0).pause(request.into_inner().container_id)).await?;
+        Ok(Response::new(contract::PauseContainerResponse {}))
     }
 
     async fn resume_container(
         &self,
-        _: Request<contract::ResumeContainerRequest>,
+        request: Request<contract::ResumeContainerRequest>,
     ) -> Answer<contract::ResumeContainerResponse> {
-        Err(unsupported("ResumeContainer").into())
+        self.0.resume(&request.into_inner().container_id)?;
+        Ok(Response::new(contract::ResumeContainerResponse {}))
     }
 
     async fn container_stats(
         &self,
-        _: Request<contract::ContainerStatsRequest>,
+        request: Request<contract::ContainerStatsRequest>,
     ) -> Answer<contract::ContainerStatsResponse> {
-        Err(unsupported("ContainerStats").into())
+        let files = self.0.stats(&request.into_inner().container_id)?;
+        Ok(Response::new(contract::ContainerStatsResponse { files }))
     }
 
     async fn exec(&self, request: Request<contract::ExecRequest>) -> Answer<contract::ExecResponse> {

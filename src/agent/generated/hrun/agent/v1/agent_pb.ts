@@ -614,7 +614,7 @@ export const NamespaceSchema: GenMessage<Namespace> = /*@__PURE__*/
 
 /**
  * Which namespaces the init process gets. A type that is not listed is shared with the guest, whose network namespace
- * is the one that has its interfaces. "mount" must be listed.
+ * is the one that has its interfaces. "mount" and "pid" must be listed.
  *
  * @generated from message hrun.agent.v1.Namespaces
  */
@@ -1460,7 +1460,7 @@ export const HugepageLimitSchema: GenMessage<HugepageLimit> = /*@__PURE__*/
   messageDesc(file_hrun_agent_v1_agent, 39);
 
 /**
- * In order, the last one that matches decides; what none matches is denied. Before them stand runc's own: nodes of any
+ * In order, the last one that matches decides; what none matches is denied. Behind them stand runc's own: nodes of any
  * device may be made, and the usual devices used.
  *
  * @generated from message hrun.agent.v1.DeviceRules

@@ -1,5 +1,9 @@
 //! One cgroup v2 per container: limits, membership, the OOM counter, the list of processes.
 
+mod freezer;
+mod limits;
+mod stats;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +20,8 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Holds the cgroups of all containers.
 const CONTAINERS: &str = "/sys/fs/cgroup/containers";
 
-/// What a container can be limited by.
+/// What a container can be limited by from the start. The others cost time, and are switched on for the first who needs
+/// them.
 const CONTROLLERS: &str = "+cpu +memory +pids";
 
 /// Bounds what is read of the list of processes and of descending into cgroups a container makes itself.
@@ -48,8 +53,8 @@ impl Cgroup {
             directory,
         });
         let filled = made.and_then(|cgroup| {
-            cgroup.limit(resources)?;
-            devices.attach(cgroup.directory.as_fd())?;
+            cgroup.apply(resources)?;
+            cgroup.filter_devices(devices)?;
             Ok(cgroup)
         });
         if filled.is_err() {
@@ -58,28 +63,17 @@ impl Cgroup {
         filled
     }
 
-    fn limit(&self, resources: &Resources) -> Result<()> {
-        let Resources {
-            memory_max_bytes,
-            cpu_quota_us,
-            cpu_period_us,
-            pids_max,
-            ..
-        } = resources;
-        if let Some(bytes) = memory_max_bytes {
-            self.write("memory.max", &bytes.to_string())?;
-        }
-        if let Some(quota) = cpu_quota_us {
-            self.write("cpu.max", &format!("{quota} {}", cpu_period_us.unwrap_or(100_000)))?;
-        }
-        if let Some(count) = pids_max {
-            self.write("pids.max", &count.to_string())?;
-        }
-        Ok(())
+    /// In place of the filter before.
+    pub fn filter_devices(&self, devices: &LoadedFilter) -> Result<()> {
+        devices.attach(self.directory.as_fd())
     }
 
     fn write(&self, file: &str, value: &str) -> Result<()> {
         fs::write(self.path.join(file), value).doing(|| format!("setting {file} to {value}"))
+    }
+
+    fn read(&self, file: &str) -> Result<String> {
+        fs::read_to_string(self.path.join(file)).doing(|| format!("reading {file}"))
     }
 
     /// Opened before the fork; writing "0" to it moves the writer.
