@@ -1,4 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { abortable } from '../base/abort.ts';
 import { HrunError, isHrunError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Session } from '../cli/session.ts';
@@ -40,6 +41,8 @@ export interface FrontDoorServerOptions {
 export interface FrontDoorServer extends AsyncDisposable {
   /** Commands at work. */
   readonly activeCommands: number;
+  /** Settles when no command is at work, or `signal` fires. */
+  idle(signal: AbortSignal): Promise<void>;
   /** From now on who calls waits for the next daemon; commands at work go on. */
   stopAccepting(): void;
 }
@@ -48,6 +51,7 @@ export interface FrontDoorServer extends AsyncDisposable {
 export async function serveFrontDoors(options: FrontDoorServerOptions): Promise<FrontDoorServer> {
   const open = new Map<Socket, { readonly frontDoor?: FrontDoor }>();
   let activeCommands = 0;
+  let lastDone = Promise.withResolvers<void>();
   const server = createServer({ allowHalfOpen: false }, (socket) => {
     open.set(socket, {});
     socket.on('close', () => open.delete(socket));
@@ -56,6 +60,7 @@ export async function serveFrontDoors(options: FrontDoorServerOptions): Promise<
       .catch((error: unknown) => options.log.error({ error: messageOf(error) }, 'a connection failed'))
       .finally(() => {
         activeCommands -= 1;
+        if (activeCommands === 0) lastDone.resolve();
         socket.end();
       });
   });
@@ -67,6 +72,11 @@ export async function serveFrontDoors(options: FrontDoorServerOptions): Promise<
   };
   return {
     stopAccepting: () => void stopAccepting(),
+    async idle(signal) {
+      if (activeCommands === 0) return;
+      lastDone = Promise.withResolvers();
+      await abortable(lastDone.promise, signal).catch(() => {});
+    },
     get activeCommands() {
       return activeCommands;
     },

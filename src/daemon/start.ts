@@ -16,6 +16,9 @@ import { type FrontDoorServer, serveFrontDoors } from './server.ts';
 import { awaitedContainers, sweepSessionRecords } from './sessionRecords.ts';
 import { version } from './version.ts';
 
+/** For commands that are at work when the daemon is to end. */
+const lastAnswersMs = 1000;
+
 export interface DaemonOptions {
   readonly paths: Paths;
   /** Where the daemon's code lies; the guest's files are found from here. */
@@ -97,8 +100,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   log.info({ version, root: paths.root, run: paths.run }, 'serving');
   // Containers of an earlier daemon are taken over now, not at the first command.
   engine().catch((error: unknown) => log.error({ error: messageOf(error) }, 'the engine did not start'));
-  await Promise.race([stopping.promise, keeperGone(options.lifeline)]);
-  log.info({}, 'stopping');
+  try {
+    await Promise.race([stopping.promise, keeperGone(options.lifeline)]);
+  } finally {
+    log.info({}, 'stopping');
+    // who called just before is still answered, if that does not take long
+    server.stopAccepting();
+    await server.idle(AbortSignal.timeout(lastAnswersMs));
+  }
 }
 
 /** Two daemons would take each other's containers for leftovers. @throws HrunError INVALID_CONFIG */

@@ -117,7 +117,7 @@ describe('whatever dies', () => {
   });
 
   it('a front door that dies before its container runs leaves nothing', async () => {
-    const child = host.start(['run', '--name', 'half', 'busybox', 'true'], { stdio: 'ignore' });
+    const child = host.start(['run', '--cold', '--name', 'half', 'busybox', 'true'], { stdio: 'ignore' });
     await until(async () => (await readdir(join(host.run, 'vms')).catch(() => [])).length > 0);
     child.kill('SIGKILL');
     await until(async () => (await readdir(join(host.run, 'vms'))).length === 0);
@@ -136,7 +136,7 @@ describe('whatever dies', () => {
   });
 
   it('a start that a dead daemon left is undone by the next', async () => {
-    const child = host.start(['run', '--name', 'half', 'busybox', 'true'], {
+    const child = host.start(['run', '--cold', '--name', 'half', 'busybox', 'true'], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     const result = resultOf(child);

@@ -159,8 +159,8 @@ describe('hrun run', () => {
   });
 
   it('reports its phases', async () => {
-    const { stderr } = await run('--timing', 'busybox', 'true');
-    for (const phase of ['spawn', 'boot', 'agent', 'rootfs', 'start']) expect(stderr).to.contain(phase);
+    const { stderr } = await run('--cold', '--timing', 'busybox', 'true');
+    for (const phase of ['cold', 'disks', 'spawn', 'boot', 'agent', 'rootfs', 'start']) expect(stderr).to.contain(phase);
   });
 
   it('forwards SIGTERM and exits with the workload’s answer', async () => {
