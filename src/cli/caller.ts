@@ -24,6 +24,7 @@ export function openCaller(
     files: session.files,
     environment: session.environment,
     progress,
+    startedNs: session.startedNs,
     containerCreated: containerCreated ?? (async () => {}),
     [Symbol.dispose]: () => progress.stop(),
   };

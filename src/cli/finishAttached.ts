@@ -3,18 +3,28 @@ import type { AttachIo } from '../runtime/attachIo.ts';
 import type { Ended } from '../runtime/engine.ts';
 import type { Context } from './deps.ts';
 import { exitCodes } from './exitCodes.ts';
+import { lineJson } from './render/json.ts';
 
 /** What an attached command says and answers when its workload has ended or was left running. */
-export async function finishAttached(ended: Ended, io: AttachIo, context: Context): Promise<number> {
-  if (ended.timing !== undefined) await context.complain(renderTiming(ended.timing));
+export async function finishAttached(
+  ended: Ended,
+  io: AttachIo,
+  context: Context,
+  timingFormat?: TimingFormat,
+): Promise<number> {
+  if (ended.timing !== undefined) await context.complain(renderTiming(ended.timing, timingFormat));
   if (ended.kind === 'exited') return ended.exitCode;
   // The cursor stands behind what the workload printed last.
   if (io.detached.aborted) await context.complain('\r\nread escape sequence\n');
   return exitCodes.ok;
 }
 
-/** How the microVM came to be, a line per phase, and the sum. */
-export function renderTiming({ launch, phases }: Timing): string {
+export type TimingFormat = 'text' | 'json';
+
+/** How the microVM came to be, a line per phase, and the sum; or all of it as one line of JSON. */
+export function renderTiming(timing: Timing, format: TimingFormat = 'text'): string {
+  if (format === 'json') return `${lineJson(timing)}\n`;
+  const { launch, phases } = timing;
   const totalMs = phases.reduce((sum, { durationMs }) => sum + durationMs, 0);
   const rows = [...phases, { name: 'total', durationMs: totalMs }];
   const width = Math.max(...rows.map(({ name }) => name.length));

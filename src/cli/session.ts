@@ -8,6 +8,8 @@ export interface Session {
   readonly argv: readonly string[];
   readonly environment: ReadonlyMap<string, string>;
   readonly cwd: string;
+  /** When the front door was started: CLOCK_MONOTONIC, nanoseconds; unknown of one that came back. */
+  readonly startedNs: bigint | undefined;
   readonly isTerminal: { readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean };
   readonly terminalSize: TerminalSize | undefined;
   readonly stdin: InputChannel;

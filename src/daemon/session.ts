@@ -65,6 +65,7 @@ export function openSession(
     argv: hello?.argv ?? [],
     environment: hello?.environment ?? new Map(),
     cwd,
+    startedNs: hello && BigInt(Math.round(hello.header.startedMonotonicNs)),
     isTerminal: { stdin, stdout, stderr },
     get terminalSize() {
       return frontDoor.terminalSize;

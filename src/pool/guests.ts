@@ -169,11 +169,12 @@ async function fillPooled(
   await using undo = new AsyncDisposableStack();
   undo.use(guest);
   phases.launched({ kind: 'pooled' });
+  // in this order, but without waiting for each other's answers
   await Promise.all([
     guest.vm.fillSlot('image', imageDisk, signal),
     guest.vm.fillSlot('scratch', scratchDisk, signal),
+    guest.vm.resume(signal),
   ]);
-  await guest.vm.resume(signal);
   phases.end('slots');
   undo.move();
   return guest;

@@ -116,7 +116,8 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     },
 
     async run(request, caller, io, signal) {
-      const phases = new PhaseClock(deps.now);
+      const phases = new PhaseClock(deps.now, caller.startedNs);
+      phases.end('cli');
       const record = await create(request.create, caller, 'remove', signal);
       const plan: AttachPlan = {
         from: { stdout: 0n, stderr: 0n },

@@ -142,6 +142,8 @@ export interface Caller {
   /** The caller's environment: HOME, DOCKER_CONFIG, HTTPS_PROXY, … */
   readonly environment: ReadonlyMap<string, string>;
   readonly progress: Progress;
+  /** When the command was called: CLOCK_MONOTONIC, nanoseconds. */
+  readonly startedNs: bigint | undefined;
   /** Awaited once a container exists and before it starts; its failure undoes the container (`--cidfile`). */
   containerCreated(id: ContainerId, signal: AbortSignal): Promise<void>;
 }

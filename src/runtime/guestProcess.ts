@@ -31,6 +31,7 @@ export class GuestProcess {
   readonly processId: string;
   readonly #guest: AgentSource;
   #attachment: Attachment | undefined;
+  #early: Promise<Attachment> | undefined;
   #lost = new AbortController();
   #inputReady = Promise.withResolvers<Attachment>();
   #safe: OutputPosition = { stdout: 0n, stderr: 0n };
@@ -49,6 +50,16 @@ export class GuestProcess {
   /** Offset below which the agent has this process's input. */
   get inputAccepted(): bigint {
     return this.#input.accepted;
+  }
+
+  /**
+   * Attaches before the process is started, for `follow` to go on with: one answer less to wait for. The process must
+   * have no output yet.
+   */
+  attachEarly(client: Pick<AgentClient, 'attach'>, signal: AbortSignal): void {
+    const { containerId, processId } = this;
+    this.#early = client.attach({ containerId, processId, stdoutOffset: 0n, stderrOffset: 0n }, signal);
+    this.#early.catch(() => {}); // told by `follow`
   }
 
   /**
@@ -127,11 +138,14 @@ export class GuestProcess {
     signal: AbortSignal,
   ): Promise<ProcessExit | undefined> {
     const { containerId, processId } = this;
-    using attachment = await client.attach(
-      // not `next`: what was taken but is not yet safe would be forgotten
-      { containerId, processId, stdoutOffset: this.#safe.stdout, stderrOffset: this.#safe.stderr },
-      signal,
-    );
+    const early = this.#early;
+    this.#early = undefined;
+    using attachment = await (early ??
+      client.attach(
+        // not `next`: what was taken but is not yet safe would be forgotten
+        { containerId, processId, stdoutOffset: this.#safe.stdout, stderrOffset: this.#safe.stderr },
+        signal,
+      ));
     this.#told = { ...this.#safe };
     this.#lost = new AbortController();
     this.#attachment = attachment;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HrunError, messageOf } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
-import type { Timing } from '../base/phases.ts';
+import { PhaseClock } from '../base/phases.ts';
 import { type ContainerRecord, type ContainerState, mayBecome } from './containerRecord.ts';
 import type { OutputSink } from './guestProcess.ts';
 import {
@@ -53,6 +53,7 @@ export async function startContainer(
     await options.beforeStart();
     const { client } = await prepared.guest.agent(signal);
     signal.throwIfAborted();
+    prepared.init.attachEarly(client, never);
     await client.startContainer(id, never);
     options.phases.end('start');
     deps.launches.add(options.phases.timing());
@@ -70,7 +71,7 @@ export async function startContainer(
       logBase: { stdout: Number(stdout), stderr: Number(stderr) },
     });
     undo.move();
-    return watch(running, prepared, deps, () => options.phases.timing());
+    return watch(running, prepared, deps, options.phases);
   } catch (error) {
     if (deps.store.get(id)?.state.status === 'starting') await undoStart(id, deps);
     throw error;
@@ -83,7 +84,7 @@ export async function resumeContainer(
   deps: RuntimeDeps,
 ): Promise<LiveContainer | undefined> {
   try {
-    return watch(record, await adoptContainer(record, deps, never), deps, () => ({ phases: [] }));
+    return watch(record, await adoptContainer(record, deps, never), deps, new PhaseClock(deps.now));
   } catch (error) {
     await recordEnd(record.id, { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) }, deps);
     if (record.config.autoRemove) await deps.store.remove(record.id);
@@ -108,14 +109,15 @@ function watch(
   { id, config, state }: ContainerRecord,
   prepared: PreparedContainer,
   deps: RuntimeDeps,
-  timing: () => Timing,
+  phases: PhaseClock,
 ): LiveContainer {
   const holders = new Set<Promise<void>>();
-  const ended = superviseToEnd(id, state.logBase, prepared, deps, !config.autoRemove);
+  const ended = superviseToEnd(id, state.logBase, prepared, deps, phases, !config.autoRemove);
   const finished = ended.then(async () => {
     while (holders.size > 0) await Promise.allSettled(holders);
     if (config.autoRemove) await deps.store.remove(id);
     deps.live.delete(id);
+    phases.end('teardown');
   });
   finished.catch((error: unknown) =>
     deps.log.error({ container: id, err: error }, 'could not finish a container'),
@@ -131,7 +133,7 @@ function watch(
     holders,
     expected: undefined,
     inputOwner: undefined,
-    timing,
+    timing: () => phases.timing(),
   };
   deps.live.add(live);
   return live;
@@ -142,6 +144,7 @@ async function superviseToEnd(
   logBase: ContainerState['logBase'],
   prepared: PreparedContainer,
   deps: RuntimeDeps,
+  phases: PhaseClock,
   keepDisk: boolean,
 ): Promise<ContainerEnd> {
   const { guest, init, log } = prepared;
@@ -149,6 +152,7 @@ async function superviseToEnd(
   try {
     const base: OutputPosition = { stdout: BigInt(logBase.stdout), stderr: BigInt(logBase.stderr) };
     const exit = await init.follow(positionAfter(log, base), sinkOf(log, base, init), never);
+    phases.end('workload');
     end = { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
     if (keepDisk) await settleDisk(id, prepared, deps);
   } catch (error) {

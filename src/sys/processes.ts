@@ -50,7 +50,7 @@ export async function signalProcess(process: ProcessIdentity, signalNumber: numb
 
 /** Returns once the process is gone or a zombie: its descriptors are closed and its memory is free. */
 export async function waitUntilGone(process: ProcessIdentity, signal: AbortSignal): Promise<void> {
-  for (let pauseMs = 1; await isAlive(process); pauseMs = Math.min(pauseMs * 2, 100)) {
+  for (let pauseMs = 1; await isAlive(process); pauseMs = Math.min(pauseMs * 2, 10)) {
     await sleep(pauseMs, undefined, { signal });
   }
 }

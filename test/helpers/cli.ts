@@ -58,6 +58,7 @@ export async function runCli(
     argv,
     environment: new Map(Object.entries(caller.environment ?? {})),
     cwd: caller.cwd ?? '/home/user',
+    startedNs: undefined,
     isTerminal: { stdin: false, stdout: false, stderr: false, ...caller.isTerminal },
     terminalSize: undefined,
     stdin: inputOf(caller.stdin ?? ''),

@@ -160,7 +160,8 @@ describe('hrun run', () => {
 
   it('reports its phases', async () => {
     const { stderr } = await run('--cold', '--timing', 'busybox', 'true');
-    for (const phase of ['cold', 'disks', 'spawn', 'boot', 'agent', 'rootfs', 'start']) expect(stderr).to.contain(phase);
+    for (const phase of ['cold', 'disks', 'spawn', 'boot', 'agent', 'rootfs', 'start'])
+      expect(stderr).to.contain(phase);
   });
 
   it('forwards SIGTERM and exits with the workload’s answer', async () => {

@@ -1,3 +1,4 @@
+import { Option } from 'commander';
 import type { ContainerId } from '../../base/ids.ts';
 import type { Ended } from '../../runtime/engine.ts';
 import { lacksTerminal, openAttachIo, refuseWithoutTerminal } from '../attachTerminal.ts';
@@ -5,7 +6,7 @@ import { openCaller } from '../caller.ts';
 import type { Context } from '../deps.ts';
 import { defaultDetachKeys, parseDetachKeys } from '../detachKeys.ts';
 import { exitCodes } from '../exitCodes.ts';
-import { finishAttached, renderTiming } from '../finishAttached.ts';
+import { finishAttached, renderTiming, type TimingFormat } from '../finishAttached.ts';
 import { checked } from '../flags.ts';
 import type { Verb } from '../verb.ts';
 import { writeCidfile } from './cidfile.ts';
@@ -17,6 +18,7 @@ interface RunFlags extends CreateFlags {
   readonly detachKeys?: readonly number[];
   readonly sigProxy: boolean;
   readonly timing?: true;
+  readonly timingFormat?: TimingFormat;
 }
 
 export const run: Verb = {
@@ -31,6 +33,7 @@ export const run: Verb = {
     command.option('--no-sig-proxy', 'Do not pass signals on to the workload');
     command.option('--sig-proxy', 'Pass signals on to the workload', true);
     command.option('--timing', 'Print how long each phase took');
+    command.addOption(new Option('--timing-format <format>', 'How to print it').choices(['text', 'json']));
   },
 
   async run(command, context) {
@@ -44,15 +47,20 @@ export const run: Verb = {
     const detachKeys = create.terminal ? (flags.detachKeys ?? defaultDetachKeys) : [];
     const io = openAttachIo(context.session, { stdin: create.openStdin && !detach, detachKeys });
     const engine = await context.deps.engine();
-    const request = { create, detach, signalProxy: flags.sigProxy, timing: flags.timing === true };
+    const timing = flags.timing === true || flags.timingFormat !== undefined;
+    const request = { create, detach, signalProxy: flags.sigProxy, timing };
     const ended = await engine.containers.run(request, caller, io, context.signal);
-    if (!detach) return finishAttached(ended, io, context);
-    return answerDetached(ended, context);
+    if (!detach) return finishAttached(ended, io, context, flags.timingFormat);
+    return answerDetached(ended, context, flags.timingFormat);
   },
 };
 
-async function answerDetached({ containerId, timing }: Ended, context: Context): Promise<number> {
+async function answerDetached(
+  { containerId, timing }: Ended,
+  context: Context,
+  format: TimingFormat | undefined,
+): Promise<number> {
   await context.print(`${containerId}\n`);
-  if (timing !== undefined) await context.complain(renderTiming(timing));
+  if (timing !== undefined) await context.complain(renderTiming(timing, format));
   return exitCodes.ok;
 }

@@ -15,7 +15,7 @@ export class DiskSlots {
   }
 
   /**
-   * Puts `disk` below the slot; what was there before is closed. The guest has to drop what it cached of the slot.
+   * Puts `disk` below the slot; what was there before is closed soon after. The guest has to drop what it cached of the slot.
    * @throws HrunError INVALID_ARGUMENT for a disk that the slot does not take, QEMU_FAILED when QEMU refuses
    */
   async fill(slot: DiskSlot, disk: Disk | 'empty', signal: AbortSignal): Promise<void> {
@@ -24,16 +24,21 @@ export class DiskSlots {
     }
     this.#count += 1;
     const node = `${slot}-${this.#count}`;
-    await this.#qmp.execute('blockdev-add', { ...slotFile(slot, disk), 'node-name': node }, signal);
+    // both at once: without the first the second fails as well
+    const added = this.#qmp.execute('blockdev-add', { ...slotFile(slot, disk), 'node-name': node }, signal);
+    const reopened = this.#qmp.execute('blockdev-reopen', { options: [slotNode(slot, node)] }, signal);
+    reopened.catch(() => {});
+    await added;
     try {
-      await this.#qmp.execute('blockdev-reopen', { options: [slotNode(slot, node)] }, signal);
+      await reopened;
     } catch (cause) {
       await this.#remove(node).catch(() => {}); // the first failure is the one to tell
       throw cause;
     }
     const before = this.#added.get(slot);
     this.#added.set(slot, node);
-    if (before !== undefined) await this.#remove(before);
+    // beside the guest, which may run already
+    if (before !== undefined) void this.#remove(before).catch(() => {});
   }
 
   async #remove(node: string): Promise<void> {
