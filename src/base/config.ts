@@ -45,6 +45,13 @@ const ConfigFile = z.strictObject({
   poolRefillPauseMs: z.int().nonnegative().default(50),
   poolMemory: sizeBytes.prefault('1g'),
   poolMinAvailablePercent: z.int().min(0).max(90).default(10),
+  network: z.enum(['bridge', 'none']).optional(),
+  bridge: z
+    .string()
+    .regex(/^[a-zA-Z0-9_.-]{1,15}$/)
+    .default('hrun0'),
+  bridgeSubnet: z.string().default('10.213.0.0/16'),
+  bridgeSubnet6: z.string().default('fd68:7275:6e00::/64'),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -77,6 +84,13 @@ export interface Config {
   readonly poolRefillPauseMs: number;
   readonly poolMemoryBytes: number;
   readonly poolMinAvailablePercent: number;
+  /** Network of a container that asks for none in particular; undefined: loopback only. */
+  readonly defaultNetwork: 'bridge' | undefined;
+  /** Name of the bridge of the network `bridge`. */
+  readonly bridge: string;
+  /** Its ranges; that of IPv6 may be empty. */
+  readonly bridgeSubnet: string;
+  readonly bridgeSubnet6: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -132,8 +146,18 @@ export function parseConfig(text: string, path: string): Config {
     poolRefillPauseMs: file.poolRefillPauseMs,
     poolMemoryBytes: file.poolMemory,
     poolMinAvailablePercent: file.poolMinAvailablePercent,
+    defaultNetwork: networkOf(file.network),
+    bridge: file.bridge,
+    bridgeSubnet: file.bridgeSubnet,
+    bridgeSubnet6: file.bridgeSubnet6,
     logLevel: file.logLevel,
   };
+}
+
+/** Only root can make one. */
+function networkOf(network: 'bridge' | 'none' | undefined): 'bridge' | undefined {
+  const chosen = network ?? (process.getuid?.() === 0 ? 'bridge' : 'none');
+  return chosen === 'bridge' ? chosen : undefined;
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {

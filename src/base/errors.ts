@@ -31,6 +31,8 @@ export type ErrorCode =
   | 'WIRE_PROTOCOL'
   | 'HAND_FAILED'
   | 'NETWORK_FAILED'
+  | 'NETWORK_IN_USE'
+  | 'PORT_IN_USE'
   | 'SPEC_INVALID'
   | 'SPEC_UNSUPPORTED';
 

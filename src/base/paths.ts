@@ -15,6 +15,10 @@ export interface Paths {
   readonly images: string;
   readonly cache: string;
   readonly vms: string;
+  /** The user's networks. */
+  readonly networks: string;
+  /** In which namespaces there is something of ours. */
+  readonly fabrics: string;
   /** Records of attached commands, by token. */
   readonly sessions: string;
   readonly socket: string;
@@ -62,6 +66,8 @@ export function pathsFrom(environment: Readonly<Record<string, string | undefine
     images: join(root, 'images'),
     cache: join(root, 'cache'),
     vms: join(run, 'vms'),
+    networks: join(root, 'networks'),
+    fabrics: join(run, 'fabrics'),
     sessions: join(run, 'sessions'),
     socket: join(run, 'hrund.sock'),
     daemonFacts: join(run, 'hrund.json'),

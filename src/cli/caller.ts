@@ -22,6 +22,7 @@ export function openCaller(
   });
   return {
     files: session.files,
+    openNetns: session.openNetns,
     environment: session.environment,
     progress,
     startedNs: session.startedNs,

@@ -1,6 +1,7 @@
 import type { InputChannel, OutputChannel, TerminalSize } from '../runtime/attachIo.ts';
 import type { AttachRecord } from '../runtime/attachRecord.ts';
 import type { CallerFiles } from '../runtime/callerFiles.ts';
+import type { NetNamespace } from '../sys/netNamespace.ts';
 
 /** One command: what it was called with, and everything its front door lends. */
 export interface Session {
@@ -16,6 +17,8 @@ export interface Session {
   readonly stdout: OutputChannel;
   readonly stderr: OutputChannel;
   readonly files: CallerFiles;
+  /** See Caller. */
+  openNetns(): NetNamespace;
   /** Aborted, with an HrunError CANCELLED, when the front door is gone or the daemon stops. */
   readonly signal: AbortSignal;
   onResize(listener: (size: TerminalSize) => void): Disposable;

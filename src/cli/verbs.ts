@@ -122,6 +122,14 @@ export const verbEntries: readonly VerbEntry[] = [
     load: async () => (await import('./host/top.ts')).top,
   },
   {
+    name: 'port',
+    aliases: ['container port'],
+    summary: 'Show where the ports of a container are published',
+    usage: 'CONTAINER [PORT[/PROTOCOL]]',
+    args: [1, 2],
+    load: async () => (await import('./host/port.ts')).port,
+  },
+  {
     name: 'cp',
     aliases: ['container cp'],
     summary: 'Copy files between a container and this machine',

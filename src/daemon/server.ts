@@ -134,7 +134,7 @@ async function serve(
     opened(frontDoor);
     const identity = await identifyFrontDoor(peer.pid);
     const records = resumption(options.sessionsDir, frontDoor, identity);
-    const session = openSession(frontDoor, first.hello, records);
+    const session = openSession(frontDoor, first.hello, peer.pid, records);
     await finish(frontDoor, records, options, () => options.commands.run(session));
     options.answered?.(session);
   } else if (first.type === 'resume') {
@@ -146,7 +146,7 @@ async function serve(
     if (record === undefined) return refuse('the daemon does not know this command any more');
     const known = { token: first.token, record };
     const records = resumption(options.sessionsDir, frontDoor, record.frontDoor, known);
-    const session = openSession(frontDoor, undefined, records);
+    const session = openSession(frontDoor, undefined, peer.pid, records);
     await finish(
       frontDoor,
       records,

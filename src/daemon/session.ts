@@ -3,6 +3,7 @@ import { HrunError } from '../base/errors.ts';
 import type { Session } from '../cli/session.ts';
 import type { AttachRecord } from '../runtime/attachRecord.ts';
 import { tokenFrame } from '../runtime/wire/frames.ts';
+import { type NetNamespace, openNetNamespace } from '../sys/netNamespace.ts';
 import type { FrontDoor } from './frontDoor.ts';
 import { callerFiles } from './hands.ts';
 import {
@@ -57,6 +58,7 @@ export function resumption(
 export function openSession(
   frontDoor: FrontDoor,
   hello: Hello | undefined,
+  peerPid: number,
   { makeResumable, settle }: Resumption,
 ): Session {
   const [stdin, stdout, stderr] = hello?.header.tty ?? [false, false, false];
@@ -74,6 +76,7 @@ export function openSession(
     stdout: frontDoor.stdout,
     stderr: frontDoor.stderr,
     files: callerFiles(frontDoor.hands, frontDoor.stdin, cwd),
+    openNetns: () => openNetnsOf(peerPid),
     signal: frontDoor.gone,
     onResize: (listener) => frontDoor.onResize(listener),
     onSignal: (listener) => frontDoor.onSignal(listener),
@@ -81,4 +84,16 @@ export function openSession(
     makeResumable,
     settle,
   };
+}
+
+/** The front door is connected, so its pid is still its own. */
+function openNetnsOf(pid: number): NetNamespace {
+  try {
+    return openNetNamespace(`/proc/${pid}/ns/net`);
+  } catch (cause) {
+    throw new HrunError('NETWORK_FAILED', 'the network namespace of the caller cannot be entered', {
+      cause,
+      hint: 'networks need root; without it use --network none',
+    });
+  }
 }

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { posix } from 'node:path';
 import { HrunError } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
+import { type ContainerNetwork, noNetwork, type PortWish } from '../network/containerNetwork.ts';
 import { defaultPath } from '../oci/defaults.ts';
 import type { ContainerConfig } from './containerRecord.ts';
 import type { CreateRequest, EnvironmentVariable } from './runRequest.ts';
@@ -17,6 +18,8 @@ export interface HostDefaults {
   readonly initramfsPath: string;
   readonly accelerator: 'auto' | 'kvm' | 'tcg';
   readonly templateScope: ContainerConfig['templateScope'];
+  /** Network of a container that asks for none in particular; undefined: loopback only. */
+  readonly defaultNetwork: string | undefined;
 }
 
 const mebibyte = 1024 * 1024;
@@ -97,7 +100,38 @@ export function mergeContainerConfig(
     accelerator: request.accelerator ?? host.accelerator,
     cold: request.cold,
     templateScope: request.templateScope ?? host.templateScope,
+    network: mergeNetwork(request.network, image.config.exposedPorts, host.defaultNetwork),
   };
+}
+
+function mergeNetwork(
+  { none, publishAll, expose, ...wish }: CreateRequest['network'],
+  exposed: readonly string[],
+  defaultNetwork: string | undefined,
+): ContainerNetwork {
+  if (none) return { ...noNetwork, extraHosts: [...wish.extraHosts] };
+  const [first = { network: 'default', aliases: [] }, ...rest] = wish.connections;
+  const connections = [first, ...rest].flatMap((connection) => {
+    const network = connection.network === 'default' ? defaultNetwork : connection.network;
+    return network === undefined ? [] : [{ ...connection, network }];
+  });
+  const published = new Set(wish.ports.map(({ guestPort, protocol }) => `${guestPort}/${protocol}`));
+  const all = publishAll ? [...exposed, ...expose].flatMap(exposedPort) : [];
+  const further = all.filter(({ guestPort, protocol }) => !published.has(`${guestPort}/${protocol}`));
+  return { ...wish, connections, ports: [...wish.ports, ...further] };
+}
+
+/** `80/tcp`, `80`, `8000-8010/udp`; what an image says and cannot be meant is left out. */
+function exposedPort(text: string): PortWish[] {
+  const match = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/.exec(text.toLowerCase());
+  const [first, last] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
+  if (match === null || !(first >= 1 && last >= first && last <= 65_535)) return [];
+  const protocol = match[3] === 'udp' || match[3] === 'sctp' ? match[3] : 'tcp';
+  return Array.from({ length: last - first + 1 }, (_, index) => ({
+    hostIp: '',
+    guestPort: first + index,
+    protocol,
+  }));
 }
 
 /** The microVM of a container that asks for no size of its own. */

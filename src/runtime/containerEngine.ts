@@ -9,6 +9,7 @@ import { type AttachPlan, attachRecord, attachSession } from './attachSession.ts
 import { mergeContainerConfig } from './containerConfig.ts';
 import { containerEvent } from './containerEvents.ts';
 import { inventName } from './containerName.ts';
+import { checkConnections } from './containerNetworking.ts';
 import { type ContainerRecord, initialState } from './containerRecord.ts';
 import { copyIn, copyOut, statPath } from './copyFiles.ts';
 import type { AttachOptions, Caller, ContainerEngine, Created, Ended, StopOptions } from './engine.ts';
@@ -59,6 +60,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       config: mergeContainerConfig(id, request, image, { ...deps.config, ...deps.defaults }),
       state: { ...initialState, ...(onFailedStart && { onFailedStart }) },
     };
+    checkConnections(record.config.network, deps);
     signal.throwIfAborted();
     await store.add(record);
     return record;
@@ -77,6 +79,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       deps,
       {
         files: caller.files,
+        openNetns: () => caller.openNetns(),
         progress: caller.progress,
         terminalSize: io?.terminalSize,
         phases,
@@ -309,6 +312,8 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       exitCode: state.exitCode,
       labels: config.labels,
       volumes: config.volumes.length,
+      networks: config.network.connections.map(({ network }) => network),
+      ports: (state.endpoints ?? []).flatMap(({ ports }) => ports),
       mounts: [...config.binds.map(({ source }) => source), ...config.volumes],
       ...(withSize && { sizeBytes: await writtenBytes(id) }),
     };

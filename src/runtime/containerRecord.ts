@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import type { ContainerId } from '../base/ids.ts';
+import { ContainerNetworkSchema, noNetwork } from '../network/containerNetwork.ts';
+import { EndpointSchema } from '../network/endpoint.ts';
 
 /**
  * The state file of one container: all that the next daemon needs to go on. Written before it is true in memory.
@@ -65,6 +67,7 @@ const ContainerConfigSchema = z.object({
   cold: z.boolean(),
   /** Whose guests its microVM may share memory with; absent in files of before there were clones. */
   templateScope: TemplateScopeSchema.default({ kind: 'host' }),
+  network: ContainerNetworkSchema.default(noNetwork),
 });
 
 const ContainerStateSchema = z.object({
@@ -84,6 +87,8 @@ const ContainerStateSchema = z.object({
   vm: VmRecordSchema.optional(),
   standInPid: z.int().optional(),
   accelerator: z.enum(['kvm', 'tcg']).optional(),
+  /** Its places in networks; leased from before they are used until the container has ended. */
+  endpoints: z.array(EndpointSchema).optional(),
 });
 
 export const ContainerRecordSchema = z.object({

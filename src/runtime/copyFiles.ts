@@ -16,6 +16,9 @@ const mebibyte = 1024 * 1024;
 const sectorBytes = 512;
 
 /** What lies at a path of a container, running or not. @throws HrunError NOT_FOUND */
+/** Nothing runs that could look a name up. */
+const noNames = { hosts: '', resolvConf: '' };
+
 export async function statPath(
   record: ContainerRecord,
   path: string,
@@ -163,7 +166,7 @@ async function mountedContainer(
   const options = { files: caller.files, progress: caller.progress, phases: new PhaseClock(deps.now) };
   const { guest, imageFs } = undo.use(await openContainerVm(record, deps, options, signal));
   const { client } = await guest.agent(signal);
-  await client.createContainer(guestContainer(record, imageFs, undefined), signal);
+  await client.createContainer(guestContainer(record, imageFs, undefined, noNames), signal);
   // The disk is written back before the VM goes.
   undo.defer(() => client.deleteContainer(record.id, AbortSignal.timeout(guest.limits.agentTimeoutMs)));
   const owned = undo.move();

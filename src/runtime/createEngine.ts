@@ -8,6 +8,9 @@ import { Semaphore } from '../base/semaphore.ts';
 import { freeBytesOf } from '../image/diskFull.ts';
 import { Images } from '../image/images.ts';
 import { hostPlatform } from '../image/platform.ts';
+import { builtInNetwork } from '../network/builtInNetwork.ts';
+import { HostNetworks } from '../network/hostNetworks.ts';
+import { NetworkStore } from '../network/networkStore.ts';
 import type { BuildDeps } from '../pool/buildTemplate.ts';
 import { Guests } from '../pool/guests.ts';
 import { Pool, type PoolPolicy } from '../pool/pool.ts';
@@ -98,6 +101,13 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
       wanted === 'tcg' ? wanted : await chooseAccelerator(wanted, await probe(), until),
     shareServer: () => firstExecutable(shareServers),
   };
+  const builtIn = builtInNetwork(config, paths.root);
+  const networkStore = await NetworkStore.open(paths.networks, builtIn);
+  const networks = await HostNetworks.open(paths.fabrics, {
+    owner: `hrun:${paths.root}`,
+    table: config.bridge.replaceAll(/[^a-zA-Z0-9_]/g, '_'),
+    log,
+  });
   const build = async (until: AbortSignal): Promise<BuildDeps> => ({
     ...(await host.vmm()),
     vmsDir: paths.vms,
@@ -123,6 +133,8 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
       if (record !== undefined && launched.phases.length > 0) events.record(launchEvent(record, launched));
     }),
     guests,
+    networks,
+    networkStore,
     launches: new LaunchStats(),
     images: containerImages({ ...imageDeps, unpacker: unpackerInVm({ ...host, guests }) }),
   };
@@ -134,6 +146,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   };
   await recoverContainers(deps, options.awaited, ociRunDirs(oci.store.list()), signal);
   await recoverOci(oci, signal);
+  await networks.settle(signal);
   return {
     oci: ociEngine(oci),
     containers: containerEngine(deps),

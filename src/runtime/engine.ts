@@ -2,6 +2,7 @@ import type { ContainerId, Digest } from '../base/ids.ts';
 import type { Timing } from '../base/phases.ts';
 import type { WishedScope } from '../base/templateScope.ts';
 import type { PoolPolicy, PoolStatus } from '../pool/pool.ts';
+import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { AttachIo } from './attachIo.ts';
 import type { AttachRecord } from './attachRecord.ts';
 import type { CallerFiles } from './callerFiles.ts';
@@ -139,6 +140,8 @@ export interface SystemEngine {
 /** Who asks: its files and environment, and where progress is shown. */
 export interface Caller {
   readonly files: CallerFiles;
+  /** A new handle of the caller's network namespace. @throws HrunError NETWORK_FAILED when it cannot be entered */
+  openNetns(): NetNamespace;
   /** The caller's environment: HOME, DOCKER_CONFIG, HTTPS_PROXY, … */
   readonly environment: ReadonlyMap<string, string>;
   readonly progress: Progress;

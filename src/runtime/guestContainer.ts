@@ -11,6 +11,7 @@ import {
 import type { TerminalSize } from './attachIo.ts';
 import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
 import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
+import type { NameFiles } from './guestNames.ts';
 
 const cpuPeriodUs = 100_000;
 
@@ -19,6 +20,7 @@ export function guestContainer(
   { id, config }: ContainerRecord,
   imageFs: string,
   terminalSize: TerminalSize | undefined,
+  names: NameFiles,
 ): CreateContainerInit {
   return {
     containerId: id,
@@ -30,7 +32,7 @@ export function guestContainer(
     hostname: config.hostname,
     domainname: config.domainname,
     mounts: guestMounts(config),
-    files: injectedFiles(config),
+    files: injectedFiles(config, names),
     devices: defaultDevices.map((device) => ({ ...device })),
     maskedPaths: [...maskedPaths],
     readonlyPaths: [...readonlyPaths],
@@ -109,26 +111,14 @@ function kernelMount({ destination, type, source, options }: KernelMount, shmSiz
   return { destination, options: [...sized], source: { case: 'kernel', value: { type, source } } };
 }
 
-function injectedFiles({
-  hostname,
-  domainname,
-  binds,
-}: ContainerConfig): NonNullable<CreateContainerInit['files']> {
-  const names = domainname === '' ? hostname : `${hostname}.${domainname} ${hostname}`;
-  const hosts = [
-    '127.0.0.1\tlocalhost',
-    '::1\tlocalhost ip6-localhost ip6-loopback',
-    'fe00::0\tip6-localnet',
-    'ff00::0\tip6-mcastprefix',
-    'ff02::1\tip6-allnodes',
-    'ff02::2\tip6-allrouters',
-    `127.0.1.1\t${names}`,
-    '',
-  ].join('\n');
+function injectedFiles(
+  { hostname, binds }: ContainerConfig,
+  { hosts, resolvConf }: NameFiles,
+): NonNullable<CreateContainerInit['files']> {
   const files = [
     { destination: '/etc/hostname', content: `${hostname}\n` },
     { destination: '/etc/hosts', content: hosts },
-    { destination: '/etc/resolv.conf', content: '' },
+    { destination: '/etc/resolv.conf', content: resolvConf },
   ];
   return files
     .filter((file) => !binds.some(({ destination }) => destination === file.destination))

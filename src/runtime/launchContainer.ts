@@ -5,9 +5,11 @@ import { errnoOf, HrunError } from '../base/errors.ts';
 import { parseVmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
 import { adoptGuestVm, type GuestVm } from '../pool/guestVm.ts';
+import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { TerminalSize } from './attachIo.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { defaultVmSize } from './containerConfig.ts';
+import { adoptContainerNetworking, openContainerNetworking } from './containerNetworking.ts';
 import type { ContainerRecord, ContainerState } from './containerRecord.ts';
 import type { Progress } from './engine.ts';
 import { guestContainer } from './guestContainer.ts';
@@ -23,6 +25,8 @@ export const initProcessId = 'init';
 export interface LaunchOptions {
   /** Whose files bind mounts are. */
   readonly files: CallerFiles;
+  /** A new handle of the network namespace of whoever asks. */
+  openNetns(): NetNamespace;
   readonly progress: Progress;
   readonly terminalSize: TerminalSize | undefined;
   readonly phases: PhaseClock;
@@ -52,9 +56,23 @@ export async function prepareContainer(
   const { phases, terminalSize } = options;
   await using undo = new AsyncDisposableStack();
   const log = undo.use(await openContainerLog(record, deps));
+  const { connections, ports } = record.config.network;
+  const networking = openContainerNetworking(record, deps, options, signal);
+  networking.catch(() => {}); // told when it is awaited
+  undo.defer(() =>
+    networking.then(
+      (opened) => opened[Symbol.asyncDispose](),
+      () => {},
+    ),
+  );
+  // a port that is in use is told before anything boots; all else takes its time beside the boot
+  if (ports.length > 0) await networking;
   const running = undo.use(await openContainerVm(record, deps, options, signal, starting));
+  await (await networking).connect(running.guest, signal);
+  if (connections.length > 0) phases.end('network');
   const { client } = await running.guest.agent(signal);
-  await client.createContainer(guestContainer(record, running.imageFs, terminalSize), signal);
+  const request = guestContainer(record, running.imageFs, terminalSize, (await networking).names);
+  await client.createContainer(request, signal);
   phases.end('rootfs');
   const init = new GuestProcess(running.guest, record.id, initProcessId);
   const owned = undo.move();
@@ -77,6 +95,7 @@ export async function adoptContainer(
   const { vm, vmRunDir, standInPid, accelerator } = record.state;
   await using undo = new AsyncDisposableStack();
   const log = undo.use(await openContainerLog(record, deps));
+  undo.use(adoptContainerNetworking(record, deps));
   if (vmRunDir !== undefined) undo.defer(() => rm(vmRunDir, { recursive: true, force: true }));
   if (vmRunDir !== undefined && standInPid !== undefined) {
     undo.use(await adoptShares(vmRunDir, standInPid, signal));

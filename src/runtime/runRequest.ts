@@ -1,4 +1,5 @@
 import type { WishedScope } from '../base/templateScope.ts';
+import type { ContainerNetwork } from '../network/containerNetwork.ts';
 
 /**
  * What a user asks of `hrun create`, `run` and `exec`: parsed and checked as far as it can be without looking at the
@@ -49,7 +50,7 @@ export interface CreateRequest {
   readonly cold: boolean;
   /** Whose guests its microVM may share memory with. */
   readonly templateScope?: WishedScope;
-  readonly network: 'none';
+  readonly network: NetworkWish;
   /** Signal number. */
   readonly stopSignal?: number;
   /** How long `stop` waits before it kills; -1 waits for ever. */
@@ -58,6 +59,15 @@ export interface CreateRequest {
   readonly platform?: Platform;
   /** Plain http, or an unverifiable certificate, is acceptable for the registry of `image`. */
   readonly insecure: boolean;
+}
+
+/** Networks as a user asks for them; without connections the default one, unless `none`. */
+export interface NetworkWish extends ContainerNetwork {
+  readonly none: boolean;
+  /** Publish every port that the image exposes. */
+  readonly publishAll: boolean;
+  /** Ports exposed besides the image's: `80/tcp`. */
+  readonly expose: readonly string[];
 }
 
 export type PullPolicy = 'always' | 'missing' | 'never';

@@ -1,6 +1,8 @@
 import type { Config } from '../base/config.ts';
 import type { Log } from '../base/log.ts';
 import type { Paths } from '../base/paths.ts';
+import type { HostNetworks } from '../network/hostNetworks.ts';
+import type { NetworkStore } from '../network/networkStore.ts';
 import type { Guests } from '../pool/guests.ts';
 import type { VmmDeps } from '../vmm/deps.ts';
 import type { Accelerator } from '../vmm/microVm.ts';
@@ -21,6 +23,8 @@ export interface RuntimeDeps {
   readonly images: ContainerImages;
   readonly guests: Guests;
   readonly launches: LaunchStats;
+  readonly networks: HostNetworks;
+  readonly networkStore: NetworkStore;
   readonly defaults: { readonly kernelPath: string; readonly initramfsPath: string };
   /** Monotonic clock, nanoseconds. */
   now(): bigint;

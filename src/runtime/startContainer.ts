@@ -102,6 +102,7 @@ export async function undoStart(id: ContainerId, deps: Pick<RuntimeDeps, 'store'
     vm: undefined,
     vmRunDir: undefined,
     standInPid: undefined,
+    endpoints: undefined,
   });
 }
 
@@ -198,6 +199,7 @@ async function recordEnd(id: ContainerId, end: ContainerEnd, deps: RuntimeDeps):
         vm: undefined,
         vmRunDir: undefined,
         standInPid: undefined,
+        endpoints: undefined,
       });
       return;
     } catch (error) {

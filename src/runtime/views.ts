@@ -1,4 +1,5 @@
 import type { ContainerId, Digest } from '../base/ids.ts';
+import type { PublishedPort } from '../network/endpoint.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { LaunchSummary } from './launchStats.ts';
 
@@ -20,6 +21,10 @@ export interface ContainerSummary {
   readonly mounts: readonly string[];
   /** How many anonymous volumes it has. */
   readonly volumes: number;
+  /** Names. */
+  readonly networks: readonly string[];
+  /** While it runs. */
+  readonly ports: readonly PublishedPort[];
   /** Bytes on the writable disk; only when asked for. */
   readonly sizeBytes?: number;
 }

@@ -1,7 +1,12 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readdirSync, readlinkSync } from 'node:fs';
 import { checked, libc } from './libc.ts';
 
 const CLONE_NEWNET = 0x4000_0000;
+const SIOCGSKNS = 0x894c;
+// the same on x86_64 and aarch64
+const SYS_pidfd_open = 434;
+const SYS_pidfd_getfd = 438;
+const noArgument = new Uint8Array(0);
 
 /** A network namespace, kept alive for as long as it is open. */
 export interface NetNamespace extends Disposable {
@@ -39,6 +44,39 @@ function netNamespaceOf(fd: number, subject = `fd ${fd}`): NetNamespace {
   } catch (cause) {
     closeSync(fd);
     throw cause;
+  }
+}
+
+/**
+ * The network namespace of the first tap that another process holds open; undefined when it has none, or may not be
+ * looked at.
+ */
+export function namespaceOfTap(pid: number): NetNamespace | undefined {
+  const { syscall, ioctl, close } = libc();
+  const pidfd = syscall(SYS_pidfd_open, pid, 0, 0, 0);
+  if (pidfd < 0) return undefined;
+  try {
+    for (const number of tapsOf(pid)) {
+      const tap = syscall(SYS_pidfd_getfd, pidfd, number, 0, 0);
+      if (tap < 0) continue;
+      const netns = ioctl(tap, SIOCGSKNS, noArgument);
+      close(tap);
+      if (netns >= 0) return netNamespaceOf(netns);
+    }
+    return undefined;
+  } finally {
+    close(pidfd);
+  }
+}
+
+function tapsOf(pid: number): number[] {
+  const directory = `/proc/${pid}/fd`;
+  try {
+    return readdirSync(directory)
+      .filter((number) => readlinkSync(`${directory}/${number}`) === '/dev/net/tun')
+      .map(Number);
+  } catch {
+    return []; // it ended meanwhile
   }
 }
 

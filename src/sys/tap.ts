@@ -8,7 +8,7 @@ const IFF_NO_PI = 0x1000;
 const ifreqBytes = 40;
 const nameBytes = 16;
 
-/** An open tap: the interface lives until the last copy of the descriptor is closed. */
+/** An open tap: the interface lives until the last copy of the descriptor is closed. May be disposed of twice. */
 export interface Tap extends Disposable {
   readonly fd: number;
   readonly name: string;
@@ -32,5 +32,14 @@ export function openTap(name: string): Tap {
     closeSync(fd);
     throw cause;
   }
-  return { fd, name, [Symbol.dispose]: () => closeSync(fd) };
+  let open = true;
+  return {
+    fd,
+    name,
+    [Symbol.dispose]: () => {
+      // the number may be somebody else's by the second time
+      if (open) closeSync(fd);
+      open = false;
+    },
+  };
 }

@@ -64,6 +64,9 @@ export async function runCli(
     stdin: inputOf(caller.stdin ?? ''),
     stdout: stdout.channel,
     stderr: stderr.channel,
+    openNetns: () => {
+      throw new Error('this caller has no network');
+    },
     files: filesOf(caller.files ?? {}, written),
     signal: new AbortController().signal,
     onResize: () => ({ [Symbol.dispose]() {} }),

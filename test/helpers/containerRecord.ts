@@ -1,4 +1,5 @@
 import { newContainerId } from '../../src/base/ids.ts';
+import { noNetwork } from '../../src/network/containerNetwork.ts';
 import { type ContainerRecord, initialState } from '../../src/runtime/containerRecord.ts';
 
 /** A container that was just created from busybox. */
@@ -23,6 +24,7 @@ export function containerRecord(name: string): ContainerRecord {
       terminal: false,
       autoRemove: false,
       init: false,
+      network: noNetwork,
       stopSignal: 15,
       stopTimeoutS: 10,
       readonlyRootfs: false,

@@ -1,10 +1,11 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { NetNamespace } from '../../src/sys/netNamespace.ts';
 
 export const hrunPath = resolve(import.meta.dirname, '../../dist/hrun');
 
@@ -41,15 +42,24 @@ export interface HrunHost extends AsyncDisposable {
   processes(): Promise<{ pid: number; command: string }[]>;
 }
 
-export async function newHrunHost(): Promise<HrunHost> {
+export interface HostOptions {
+  /** Namespace that commands are called from, and the daemon is started in; without one containers have no network. */
+  readonly netns?: NetNamespace;
+}
+
+export async function newHrunHost({ netns }: HostOptions = {}): Promise<HrunHost> {
   const directory = await mkdtemp(join(tmpdir(), 'hrt-'));
   const root = join(directory, 'root');
   const run = join(directory, 'run');
   const config = join(directory, 'config.json');
   const env = { ...process.env, HRUN_ROOT: root, HRUN_RUN: run, HRUN_CONFIG: config };
 
-  const start = (args: readonly string[], options: SpawnOptions = {}) =>
-    spawn(hrunPath, args, { ...options, env: { ...env, ...options.env } });
+  // the tests' own namespace stays as it is
+  if (netns === undefined) await writeFile(config, JSON.stringify({ network: 'none' }));
+  const start = (args: readonly string[], options: SpawnOptions = {}) => {
+    const spawnIt = () => spawn(hrunPath, args, { ...options, env: { ...env, ...options.env } });
+    return netns === undefined ? spawnIt() : netns.run(spawnIt);
+  };
   const hrun = async (args: readonly string[], options: CommandOptions = {}) => {
     const child = start(args, {
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

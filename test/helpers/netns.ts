@@ -40,7 +40,10 @@ export async function newNetns(): Promise<TestNetns> {
         // link-local addresses come and go by themselves
         .replaceAll(/^.*(fe80::|multicast ff00::).*\n/gm, '')
         // states that change by themselves, as counters and life times do
-        .replaceAll(/ (state \w+|tentative|expires \w+|valid_lft \w+|preferred_lft \w+)/g, ''),
+        .replaceAll(
+          / (state \w+|tentative|linkdown|expires \w+|valid_lft \w+|preferred_lft \w+)|NO-CARRIER,/g,
+          '',
+        ),
     [Symbol.asyncDispose]: async () => {
       netns[Symbol.dispose]();
       const closed = once(child, 'close');

@@ -31,7 +31,7 @@ describe('bad images', () => {
 
   before(async () => {
     host = await newHrunHost();
-    await writeFile(join(host.directory, 'config.json'), JSON.stringify(config));
+    await writeFile(join(host.directory, 'config.json'), JSON.stringify({ network: 'none', ...config }));
     await host.ok(['run', '--rm', 'busybox', 'true']);
   });
   after(() => host[Symbol.asyncDispose]());

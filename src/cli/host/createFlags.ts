@@ -3,9 +3,10 @@ import { parseTemplateScope } from '../../base/templateScope.ts';
 import type { PullPolicy } from '../../runtime/runRequest.ts';
 import { addList, checked, integerOption, parseSignal, sizeOption } from '../flags.ts';
 import { parseContainerName, parseCpus, parseHostname, parsePlatform } from '../parse/limits.ts';
+import { addNetworkFlags, type NetworkFlags } from './networkFlags.ts';
 
 /** The options that `run` and `create` share, as commander leaves them. */
-export interface CreateFlags {
+export interface CreateFlags extends NetworkFlags {
   readonly accel?: 'auto' | 'kvm' | 'tcg';
   readonly capAdd: readonly string[];
   readonly capDrop: readonly string[];
@@ -72,8 +73,7 @@ export function addCreateFlags(command: Command): void {
   addList(command, '--label-file <path>', 'Read labels from a file');
   command.option('-m, --memory <size>', 'Memory of the container', sizeOption('--memory'));
   command.option('--name <name>', 'Name the container', checked(parseContainerName));
-  choice('--network <network>', 'Connect to a network', ['none']);
-  command.addOption(new Option('--net <network>').choices(['none']).hideHelp());
+  addNetworkFlags(command);
   command.option('--pids-limit <number>', 'Most processes in the container; -1: no limit', integerOption(-1));
   command.option('--platform <platform>', 'Choose one of a multi-platform image', checked(parsePlatform));
   choice('--pull <when>', 'Pull the image', ['always', 'missing', 'never'], 'missing');

@@ -6,6 +6,7 @@ import { parseCapability, parseSysctl, parseUlimit } from '../parse/limits.ts';
 import { parseTmpfs, parseVolume, refuseDuplicates } from '../parse/mounts.ts';
 import type { Session } from '../session.ts';
 import type { CreateFlags } from './createFlags.ts';
+import { networkWish } from './networkFlags.ts';
 
 const maxFileBytes = 1024 * 1024;
 
@@ -46,7 +47,7 @@ export async function createRequest(
     ulimits: flags.ulimit.map(parseUlimit),
     sysctls: Object.fromEntries(flags.sysctl.map(parseSysctl)),
     cold: flags.cold === true,
-    network: 'none',
+    network: networkWish(flags),
     pull: flags.pull,
     insecure: flags.insecure === true,
     ...(flags.entrypoint !== undefined && { entrypoint: flags.entrypoint === '' ? [] : [flags.entrypoint] }),

@@ -2,6 +2,7 @@ import { clip } from '../../base/text.ts';
 import { formatAgo, formatDuration, formatSize } from '../../base/units.ts';
 import type { ContainerSummary } from '../../runtime/views.ts';
 import type { ListShape, Row } from './format.ts';
+import { hostsOf } from './ports.ts';
 
 export const containerShape: ListShape = {
   headers: {
@@ -27,7 +28,8 @@ const commandLength = 20;
 
 /** A container as a row of `ps`; `full` neither cuts ids nor commands off. */
 export function containerRow(container: ContainerSummary, nowMs: number, full: boolean): Row {
-  const { id, name, image, command, createdAtMs, labels, mounts, volumes, sizeBytes } = container;
+  const { id, name, image, command, createdAtMs, labels, mounts, networks, ports, volumes, sizeBytes } =
+    container;
   const words = commandText(command);
   return {
     ID: full ? id : id.slice(0, 12),
@@ -35,7 +37,9 @@ export function containerRow(container: ContainerSummary, nowMs: number, full: b
     Command: JSON.stringify(full ? words : clip(words, commandLength)),
     CreatedAt: dockerTime(createdAtMs),
     RunningFor: formatAgo(createdAtMs, nowMs),
-    Ports: '',
+    Ports: ports
+      .flatMap((port) => hostsOf(port).map((host) => `${host}->${port.guestPort}/${port.protocol}`))
+      .join(', '),
     State: stateOf(container),
     Status: statusText(container, nowMs),
     Size: sizeBytes === undefined ? '0B' : formatSize(sizeBytes, 3),
@@ -45,7 +49,7 @@ export function containerRow(container: ContainerSummary, nowMs: number, full: b
       .join(','),
     LocalVolumes: String(volumes),
     Mounts: mounts.join(','),
-    Networks: 'none',
+    Networks: networks.length === 0 ? 'none' : networks.join(','),
     Label: (key) => labels[String(key)] ?? '',
   };
 }

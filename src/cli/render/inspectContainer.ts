@@ -1,4 +1,5 @@
 import type { ContainerDetails } from '../../runtime/views.ts';
+import { networkSettingsOf } from './networkSettings.ts';
 
 const neverTime = '0001-01-01T00:00:00Z';
 
@@ -42,7 +43,7 @@ export function inspectContainer(details: ContainerDetails): object {
       StopSignal: String(config.stopSignal),
       StopTimeout: config.stopTimeoutS,
     },
-    NetworkSettings: { Networks: new Map() },
+    NetworkSettings: networkSettingsOf(record),
   };
 }
 
@@ -69,7 +70,7 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
     Binds: config.binds.map(
       ({ source, destination, readonly }) => `${source}:${destination}${readonly ? ':ro' : ''}`,
     ),
-    NetworkMode: 'none',
+    NetworkMode: config.network.connections[0]?.network ?? 'none',
     AutoRemove: config.autoRemove,
     Init: config.init,
     CapAdd: config.capAdd,

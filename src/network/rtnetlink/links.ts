@@ -13,7 +13,6 @@ const IFLA = {
   address: 1,
   name: 3,
   mtu: 4,
-  master: 10,
   linkInfo: 18,
   alias: 20,
 } as const;
@@ -32,8 +31,6 @@ export interface Link {
   readonly loopback: boolean;
   /** `bridge`, `veth`, `tun`, … as far as the kernel says. */
   readonly kind: string | undefined;
-  /** Index of the bridge that it is a port of. */
-  readonly master: number | undefined;
   readonly alias: string | undefined;
 }
 
@@ -41,8 +38,6 @@ export interface LinkChange {
   readonly up?: boolean;
   readonly mac?: string;
   readonly mtu?: number;
-  /** Index; 0 takes it off its bridge. */
-  readonly master?: number;
   readonly alias?: string;
 }
 
@@ -56,15 +51,32 @@ export function findLink(socket: NetlinkSocket, name: string): Link | undefined 
   return listLinks(socket).find((link) => link.name === name);
 }
 
+/** @throws the system error: EEXIST */
+export function addBridge(socket: NetlinkSocket, name: string, mac: string): void {
+  addLink(socket, name, [
+    [IFLA.address, macBytes(mac)],
+    [IFLA.linkInfo, { nested: [[IFLA_INFO_KIND, 'bridge']] }],
+  ]);
+}
+
 export function changeLink(socket: NetlinkSocket, index: number, change: LinkChange, subject: string): void {
   const attributes: Attribute[] = [];
   if (change.mac !== undefined) attributes.push([IFLA.address, macBytes(change.mac)]);
   if (change.mtu !== undefined) attributes.push([IFLA.mtu, change.mtu]);
-  if (change.master !== undefined) attributes.push([IFLA.master, change.master]);
   if (change.alias !== undefined) attributes.push([IFLA.alias, change.alias]);
   const flags = change.up === undefined ? {} : { flags: change.up ? IFF_UP : 0, changed: IFF_UP };
   const body = Buffer.concat([ifinfomsg({ index, ...flags }), attributeBytes(attributes)]);
   socket.request(RTM.newLink, 0, body, subject);
+}
+
+export function deleteLink(socket: NetlinkSocket, index: number, subject: string): void {
+  socket.request(RTM.delLink, 0, ifinfomsg({ index }), subject);
+}
+
+function addLink(socket: NetlinkSocket, name: string, attributes: readonly Attribute[]): void {
+  const flags = netlinkFlags.create | netlinkFlags.exclusive;
+  const body = Buffer.concat([ifinfomsg({}), attributeBytes([[IFLA.name, name], ...attributes])]);
+  socket.request(RTM.newLink, flags, body, name);
 }
 
 function ifinfomsg(fields: { family?: number; index?: number; flags?: number; changed?: number }): Buffer {
@@ -90,7 +102,6 @@ function readLink(payload: Buffer): Link {
     up: (flags & IFF_UP) !== 0,
     loopback: (flags & IFF_LOOPBACK) !== 0,
     kind: text(info.get(IFLA_INFO_KIND)),
-    master: attributes.get(IFLA.master)?.readUInt32LE(0),
     alias: text(attributes.get(IFLA.alias)),
   };
 }

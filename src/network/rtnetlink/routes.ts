@@ -1,6 +1,12 @@
-import { type NetlinkSocket, netlinkFlags, readAttributes } from '../../sys/netlink.ts';
-import { type IpAddress, type IpPrefix, ipFromBytes } from '../ipAddress.ts';
-import { formatMac } from '../macAddress.ts';
+import {
+  type Attribute,
+  attributeBytes,
+  type NetlinkSocket,
+  netlinkFlags,
+  readAttributes,
+} from '../../sys/netlink.ts';
+import { formatIp, type IpAddress, type IpPrefix, ipBytes, ipFromBytes } from '../ipAddress.ts';
+import { formatMac, macBytes } from '../macAddress.ts';
 import { AF, RTM } from './routeSocket.ts';
 
 const RTA = { destination: 1, outInterface: 4, gateway: 5, priority: 6, source: 7, table: 15 } as const;
@@ -8,6 +14,9 @@ const rtmsgBytes = 12;
 const ndmsgBytes = 12;
 const RT_TABLE_MAIN = 254;
 const RTN_UNICAST = 1;
+const RTPROT_STATIC = 4;
+const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
 const RTNH_F_ONLINK = 4;
 const NDA_DESTINATION = 1;
 const NDA_LINK_ADDRESS = 2;
@@ -55,6 +64,48 @@ export function listNeighbours(socket: NetlinkSocket): Neighbour[] {
       if (address === undefined || mac?.length !== 6) return [];
       return [{ index: payload.readInt32LE(4), address, mac: formatMac(mac) }];
     });
+}
+
+/**
+ * A route of its own for one address, straight onto the link.
+ * @param source of the packets that this host itself sends there
+ * @throws the system error: EEXIST
+ */
+export function addHostRoute(
+  socket: NetlinkSocket,
+  index: number,
+  address: IpAddress,
+  source: IpAddress | undefined,
+): void {
+  const message = Buffer.alloc(rtmsgBytes);
+  message.writeUInt8(address.family === 4 ? AF.ipv4 : AF.ipv6, 0);
+  message.writeUInt8(address.family === 4 ? 32 : 128, 1);
+  message.writeUInt8(RT_TABLE_MAIN, 4);
+  message.writeUInt8(RTPROT_STATIC, 5);
+  message.writeUInt8(address.family === 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE, 6);
+  message.writeUInt8(RTN_UNICAST, 7);
+  const attributes: Attribute[] = [
+    [RTA.destination, ipBytes(address)],
+    [RTA.outInterface, index],
+  ];
+  if (source !== undefined) attributes.push([RTA.source, ipBytes(source)]);
+  const body = Buffer.concat([message, attributeBytes(attributes)]);
+  const flags = netlinkFlags.create | netlinkFlags.exclusive;
+  socket.request(RTM.newRoute, flags, body, `route to ${formatIp(address)}`);
+}
+
+/** Enters by hand which MAC address an address of the link has. */
+export function addNeighbour(socket: NetlinkSocket, { index, address, mac }: Neighbour): void {
+  const message = Buffer.alloc(ndmsgBytes);
+  message.writeUInt8(address.family === 4 ? AF.ipv4 : AF.ipv6, 0);
+  message.writeInt32LE(index, 4);
+  message.writeUInt16LE(NUD_PERMANENT, 8);
+  const attributes: Attribute[] = [
+    [NDA_DESTINATION, ipBytes(address)],
+    [NDA_LINK_ADDRESS, macBytes(mac)],
+  ];
+  const body = Buffer.concat([message, attributeBytes(attributes)]);
+  socket.request(RTM.newNeighbour, netlinkFlags.create | netlinkFlags.replace, body, formatIp(address));
 }
 
 function readRoute(payload: Buffer): Route | undefined {

@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:net';
 import { expect } from 'chai';
 import { parsePrefix } from '../../../src/network/ipAddress.ts';
 import {
@@ -21,6 +19,7 @@ import {
   soon,
 } from '../../helpers/agentGuest.ts';
 import { newNetns, type TestNetns } from '../../helpers/netns.ts';
+import { serveIn } from '../../helpers/netService.ts';
 
 const eth0 = {
   slot: 0,
@@ -167,8 +166,11 @@ describe('the network device of a microVM', () => {
 
     // bulk data, with the check sums and segments of a veth that leaves them to its other end
     const bytes = 3_000_000;
-    await using server = await serve(router, 8080, Buffer.alloc(bytes, 'x'));
-    expect(server.port).to.equal(8080);
+    await using _server = await serveIn(
+      router.netns,
+      8080,
+      (socket) => void socket.end(Buffer.alloc(bytes, 'x')),
+    );
     const received = await inGuest('sh', '-c', 'busybox nc 10.1.0.1 8080 | busybox wc -c');
     expect(received.stdout.trim()).to.equal(String(bytes));
     expect(router.run('busybox', 'ping', '-c', '1', '-W', '10', '10.1.0.2')).to.contain('1 packets received');
@@ -179,21 +181,3 @@ describe('the network device of a microVM', () => {
     expect(container.snapshot()).to.equal(before);
   });
 });
-
-async function serve(
-  { netns }: TestNetns,
-  port: number,
-  content: Buffer,
-): Promise<{ readonly port: number } & AsyncDisposable> {
-  const server: Server = createServer((socket) => socket.on('error', () => {}).end(content));
-  netns.run(() => server.listen(port));
-  if (!server.listening) await once(server, 'listening');
-  return {
-    port,
-    [Symbol.asyncDispose]: async () => {
-      const closed = once(server, 'close');
-      server.close();
-      await closed;
-    },
-  };
-}

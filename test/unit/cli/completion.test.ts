@@ -17,6 +17,8 @@ const container = (name: string, status: ContainerSummary['status']): ContainerS
   exitCode: 0,
   labels: {},
   mounts: [],
+  networks: [],
+  ports: [],
   volumes: 0,
 });
 const image: ImageSummary = {

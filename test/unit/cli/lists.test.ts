@@ -16,6 +16,8 @@ const web: ContainerSummary = {
   startedAtMs: nowMs - 2 * minuteMs,
   exitCode: 0,
   labels: { tier: 'front', 'a.b': 'c' },
+  networks: ['bridge'],
+  ports: [{ hostIp: '', hostPort: 8080, guestPort: 80, protocol: 'tcp' }],
   mounts: ['/data'],
   volumes: 0,
 };
@@ -50,8 +52,8 @@ describe('hrun ps', () => {
   it('shows what runs, in a table like Docker', async () => {
     expect((await ps()).stdout).to.equal(
       [
-        'CONTAINER ID   IMAGE     COMMAND                   CREATED         STATUS         PORTS     NAMES',
-        `aaaaaaaaaaaa   busybox   "sh -c 'echo \\"a very…"   3 minutes ago   Up 2 minutes             web`,
+        'CONTAINER ID   IMAGE     COMMAND                   CREATED         STATUS         PORTS                                     NAMES',
+        `aaaaaaaaaaaa   busybox   "sh -c 'echo \\"a very…"   3 minutes ago   Up 2 minutes   0.0.0.0:8080->80/tcp, [::]:8080->80/tcp   web`,
         '',
       ].join('\n'),
     );

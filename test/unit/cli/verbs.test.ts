@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { HrunError } from '../../../src/base/errors.ts';
 import type { ContainerId, Digest } from '../../../src/base/ids.ts';
+import { noNetwork } from '../../../src/network/containerNetwork.ts';
 import { initialState } from '../../../src/runtime/containerRecord.ts';
 import type { ContainerDetails, LogChunk } from '../../../src/runtime/views.ts';
 import { aId, imageId, nowMs, runCli } from '../../helpers/cli.ts';
@@ -44,6 +45,7 @@ const details: ContainerDetails = {
       accelerator: 'auto',
       cold: false,
       templateScope: { kind: 'host' },
+      network: noNetwork,
     },
     state: { ...initialState, status: 'running', startedAt: '2026-01-31T11:00:01Z' },
   },

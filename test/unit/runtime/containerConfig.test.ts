@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { newContainerId } from '../../../src/base/ids.ts';
+import { noNetwork } from '../../../src/network/containerNetwork.ts';
 import { mergeContainerConfig } from '../../../src/runtime/containerConfig.ts';
 import type { CreateRequest } from '../../../src/runtime/runRequest.ts';
 import type { ImageConfigView } from '../../../src/runtime/views.ts';
@@ -12,6 +13,7 @@ const host = {
   stopTimeoutS: 10,
   kernelPath: '/k',
   initramfsPath: '/i',
+  defaultNetwork: 'bridge',
   accelerator: 'auto' as const,
   templateScope: { kind: 'host' as const },
 };
@@ -45,7 +47,7 @@ function request(change: Partial<CreateRequest> = {}): CreateRequest {
     ulimits: [],
     sysctls: {},
     cold: false,
-    network: 'none',
+    network: { ...noNetwork, none: true, publishAll: false, expose: [] },
     pull: 'missing',
     insecure: false,
     ...change,

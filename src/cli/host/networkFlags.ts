@@ -1,0 +1,104 @@
+import type { Command } from 'commander';
+import { HrunError } from '../../base/errors.ts';
+import type { EgressPolicy } from '../../network/endpoint.ts';
+import { formatIp, parseIp } from '../../network/ipAddress.ts';
+import { parseMac } from '../../network/macAddress.ts';
+import type { NetworkWish } from '../../runtime/runRequest.ts';
+import { addList, checked } from '../flags.ts';
+import {
+  parseDns,
+  parseDnsOption,
+  parseDomain,
+  parseEgress,
+  parseExtraHost,
+  parseRate,
+} from '../parse/networks.ts';
+import { parseExposed, parsePublish } from '../parse/ports.ts';
+
+/** The options of `run` and `create` that are about networks. */
+export interface NetworkFlags {
+  readonly addHost: readonly string[];
+  readonly dns: readonly string[];
+  readonly dnsOption: readonly string[];
+  readonly dnsSearch: readonly string[];
+  readonly egress?: { readonly policy: EgressPolicy | undefined };
+  readonly expose: readonly string[];
+  readonly ip?: string;
+  readonly ip6?: string;
+  readonly macAddress?: string;
+  readonly netRate?: number;
+  readonly network: readonly string[];
+  readonly net: readonly string[];
+  readonly networkAlias: readonly string[];
+  readonly publish: readonly string[];
+  readonly publishAll?: true;
+}
+
+export function addNetworkFlags(command: Command): void {
+  const address = checked((text: string) => formatIp(parseIp(text, 'the address')));
+  addList(command, '--add-host <host>', 'Add a line to /etc/hosts: NAME:ADDRESS, or NAME:host-gateway');
+  addList(command, '--dns <address>', "Ask this name server instead of the host's");
+  addList(command, '--dns-option <option>', 'Add an option to /etc/resolv.conf');
+  addList(command, '--dns-search <domain>', 'Look names up in this domain; ".": in none');
+  command.option(
+    '--egress <policy>',
+    'What the container may reach: none, all, allow=CIDR|NAME[:PORT],… (default: all)',
+    checked((text: string) => ({ policy: parseEgress(text) })),
+  );
+  addList(command, '--expose <port>', 'Expose a port, for --publish-all: PORT[-LAST][/PROTOCOL]');
+  command.option('--ip <address>', 'IPv4 address of the container', address);
+  command.option('--ip6 <address>', 'IPv6 address of the container', address);
+  command.option('--mac-address <address>', 'MAC address of the container', checked(parseMac));
+  command.option('--net-rate <size>', 'Most bytes per second in each direction', checked(parseRate));
+  addList(command, '--network <network>', 'Connect to a network: NAME, or none (default: bridge)');
+  addList(command, '--net <network>', 'As --network');
+  addList(command, '--network-alias <name>', 'Another name of the container in its network');
+  addList(command, '-p, --publish <port>', 'Publish a port: [IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]');
+  command.option('-P, --publish-all', 'Publish every exposed port to a random one of the host');
+}
+
+/** @throws HrunError INVALID_ARGUMENT */
+export function networkWish(flags: NetworkFlags): NetworkWish {
+  const networks = [...flags.network, ...flags.net];
+  const { none, names } = namesOf(networks);
+  const own = {
+    aliases: flags.networkAlias.map((alias) => alias.toLowerCase()),
+    ...(flags.ip !== undefined && { ipv4: flags.ip }),
+    ...(flags.ip6 !== undefined && { ipv6: flags.ip6 }),
+    ...(flags.macAddress !== undefined && { mac: flags.macAddress }),
+  };
+  const given = own.aliases.length > 0 || Object.keys(own).length > 1;
+  const connections = names.map((network, index) => ({ network, ...(index === 0 ? own : { aliases: [] }) }));
+  const egress = flags.egress?.policy;
+  return {
+    none,
+    connections: connections.length > 0 || none || !given ? connections : [{ network: 'default', ...own }],
+    ports: flags.publish.flatMap(parsePublish),
+    publishAll: flags.publishAll === true,
+    expose: flags.expose.map(parseExposed),
+    dns: flags.dns.map(parseDns),
+    dnsSearch: flags.dnsSearch.map(parseDomain),
+    dnsOptions: flags.dnsOption.map(parseDnsOption),
+    extraHosts: flags.addHost.map(parseExtraHost),
+    ...(egress !== undefined && { egress: { allow: [...egress.allow] } }),
+    ...(flags.netRate !== undefined && { rateBytes: flags.netRate }),
+  };
+}
+
+function namesOf(networks: readonly string[]): { readonly none: boolean; readonly names: readonly string[] } {
+  for (const network of networks) {
+    if (network === 'host') {
+      throw new HrunError('INVALID_ARGUMENT', 'a microVM cannot have the network of the host', {
+        hint: 'publish its ports with --publish, and reach the host by --add-host NAME:host-gateway',
+      });
+    }
+    if (network.startsWith('container:')) {
+      throw new HrunError('INVALID_ARGUMENT', `containers in microVMs cannot share a network: "${network}"`, {
+        hint: 'connect both to one network: hrun network create NAME, then --network NAME',
+      });
+    }
+  }
+  if (!networks.includes('none')) return { none: false, names: [...new Set(networks)] };
+  if (networks.length === 1) return { none: true, names: [] };
+  throw new HrunError('INVALID_ARGUMENT', 'conflicting options: --network none goes with no other network');
+}

@@ -1,0 +1,44 @@
+import { HrunError } from '../../base/errors.ts';
+import type { PublishedPort } from '../../network/endpoint.ts';
+import { exitCodes } from '../exitCodes.ts';
+import { hostsOf } from '../render/ports.ts';
+import type { Verb } from '../verb.ts';
+
+/** `hrun port CONTAINER [PORT[/PROTOCOL]]`, in the form of `docker port`. */
+export const port: Verb = {
+  configure() {},
+
+  async run(command, context) {
+    const [container = '', wanted] = command.args;
+    const engine = await context.deps.engine();
+    const { record } = await engine.containers.inspect(container, context.signal);
+    const ports = (record.state.endpoints ?? []).flatMap((endpoint) => endpoint.ports);
+    await context.print(renderPorts(ports, wanted, container));
+    return exitCodes.ok;
+  },
+};
+
+/** @throws HrunError NOT_FOUND for a port that is not published, in Docker's words */
+export function renderPorts(
+  ports: readonly PublishedPort[],
+  wanted: string | undefined,
+  container: string,
+): string {
+  const chosen = wanted === undefined ? ports : ports.filter((of) => keyOf(of) === withProtocol(wanted));
+  if (wanted !== undefined && chosen.length === 0) {
+    throw new HrunError('NOT_FOUND', `no public port '${wanted}' published for ${container}`);
+  }
+  return chosen
+    .flatMap((of) =>
+      hostsOf(of).map((host) => (wanted === undefined ? `${keyOf(of)} -> ${host}\n` : `${host}\n`)),
+    )
+    .join('');
+}
+
+function keyOf({ guestPort, protocol }: PublishedPort): string {
+  return `${guestPort}/${protocol}`;
+}
+
+function withProtocol(text: string): string {
+  return text.includes('/') ? text.toLowerCase() : `${text}/tcp`;
+}
