@@ -37,6 +37,9 @@ export interface HrunHost extends AsyncDisposable {
   /** Runs a command that must succeed and gives back its trimmed stdout. */
   ok(args: readonly string[], options?: CommandOptions): Promise<string>;
   start(args: readonly string[], options?: SpawnOptions): ChildProcess;
+  /** Another program that calls this host's hrun. */
+  startOther(program: string, args: readonly string[]): ChildProcess;
+  readonly path: string;
   daemonPid(): Promise<number>;
   /** Processes whose environment or command line names this host's directories. */
   processes(): Promise<{ pid: number; command: string }[]>;
@@ -78,6 +81,8 @@ export async function newHrunHost({ netns }: HostOptions = {}): Promise<HrunHost
     env,
     hrun,
     start,
+    startOther: (program, args) => spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] }),
+    path: hrunPath,
     processes,
     ok: async (args, options) => {
       const result = await hrun(args, options);

@@ -1,6 +1,7 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { withCancel } from '../../base/abort.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { newContainerId, newVmId, parseContainerId, parseVmId, type VmId } from '../../base/ids.ts';
@@ -30,6 +31,9 @@ import { StandInLink } from './standInLink.ts';
 import { superviseOci } from './superviseOci.ts';
 
 const undoLimitMs = 10_000;
+/** From the request for a stand-in to its listening, at most. */
+const birthLimitMs = 2_000;
+const birthPauseMs = 50;
 /** /proc/self/mountinfo of a host with very many mounts. */
 const maxMountinfoBytes = 4 * 1024 * 1024;
 
@@ -211,7 +215,8 @@ async function openStandIn(
   const within = cgroupPath(spec.linux?.cgroupsPath ?? '', record.name);
   const socketPath = sharePath(record);
   // Also when the answer never comes: a stand-in that nobody knows would wait for its daemon.
-  undo.defer(() => endStandIn(controlPath(record)));
+  let answered = false;
+  undo.defer(() => endStandIn(controlPath(record), answered, within));
   const { pid } = await files.standIn(
     {
       controlPath: controlPath(record),
@@ -234,11 +239,9 @@ async function openStandIn(
     },
     signal,
   );
-  undo.move();
-  await using undoDialled = new AsyncDisposableStack();
-  undoDialled.defer(() => endStandIn(controlPath(record)));
+  answered = true;
   const link = await StandInLink.dial(controlPath(record), signal);
-  undoDialled.move();
+  undo.move();
   const cgroups = await cgroupsOfProcess(link.process.pid, within);
   return {
     link,
@@ -252,10 +255,22 @@ async function openStandIn(
   };
 }
 
-async function endStandIn(path: string): Promise<void> {
+/** Ends a stand-in that may not even listen yet, because its front door was killed while it began. */
+async function endStandIn(path: string, answered: boolean, cgroup: string): Promise<void> {
   const limit = AbortSignal.timeout(undoLimitMs);
-  const link = await StandInLink.dial(path, limit).catch(() => undefined);
+  const patience = AbortSignal.timeout(answered ? 0 : birthLimitMs);
+  let link = await StandInLink.dial(path, limit).catch(() => undefined);
+  while (link === undefined && !patience.aborted) {
+    await sleep(birthPauseMs);
+    link = await StandInLink.dial(path, limit).catch(() => undefined);
+  }
   await link?.exit(1, limit).catch(() => link.kill());
+  const mounts = cgroupMounts(await readFile('/proc/self/mountinfo', 'utf8'));
+  const cgroups = mounts.map(({ directory, controllers }) => ({
+    controllers: [...controllers],
+    directory: join(directory, cgroup),
+  }));
+  await removeCgroups(cgroups, limit).catch(() => {});
 }
 
 /** The pid, in the caller's namespace, of the stand-in whose share server the microVM uses. */

@@ -1,5 +1,7 @@
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { abortable } from '../../base/abort.ts';
+import { type ErrorCode, isHrunError } from '../../base/errors.ts';
 import { initProcessId } from '../launchContainer.ts';
 import type { LiveOci } from './liveOci.ts';
 import type { OciRecord } from './ociRecord.ts';
@@ -18,6 +20,8 @@ const harmless: readonly number[] = [
   SIGTTOU,
   0,
 ];
+/** What the agent, or its end, says of a process that is no more. */
+const endings: readonly ErrorCode[] = ['AGENT_UNREACHABLE', 'VM_DIED', 'NOT_FOUND', 'WRONG_STATE'];
 /** For a guest to carry out a SIGKILL before its microVM is killed instead. */
 const killGraceMs = 10_000;
 
@@ -43,14 +47,21 @@ export async function killOci(
     return;
   }
   if (signalNumber === 0) return;
-  const { client } = await live.sandbox.guest.agent(signal);
-  await client.signal(
-    { containerId: record.id, processId: initProcessId, signal: signalNumber, all },
-    signal,
-  );
+  try {
+    const { client } = await live.sandbox.guest.agent(signal);
+    const request = { containerId: record.id, processId: initProcessId, signal: signalNumber, all };
+    await client.signal(request, signal);
+    // As runc: nothing frozen could die.
+    if (signalNumber === SIGKILL && record.paused) await client.resumeContainer(record.id, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isHrunError(error) || !endings.includes(error.code)) throw error;
+    // It has just ended: what is said of it must be what its state says.
+    await abortable(live.ended, signal);
+    if (all) return;
+    throw notRunning();
+  }
   if (signalNumber !== SIGKILL) return;
-  // As runc: nothing frozen could die.
-  if (record.paused) await client.resumeContainer(record.id, signal).catch(() => {});
   const over = new AbortController();
   void live.ended.then(() => over.abort());
   void sleep(killGraceMs, undefined, { ref: false, signal: over.signal }).then(

@@ -53,9 +53,10 @@ export function superviseOci(
       return { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
     }
   };
+  let emulatorGone: Promise<void> | undefined;
   const ended = awaitEnd().then(async (end) => {
     signals[Symbol.dispose]();
-    await carryOutEnd(live, end, deps);
+    ({ emulatorGone } = await carryOutEnd(live, end, deps));
     return end.exitCode;
   });
   const finished = ended.then(async (code) => {
@@ -63,6 +64,7 @@ export function superviseOci(
     // Whoever does not read what was said last is waited for, as a pipe would.
     await link.exit(code, never);
     await waitUntilLeft(link);
+    await emulatorGone;
     await rm(record.runDir, { recursive: true, force: true });
     deps.live.delete(record.id);
   });
@@ -91,7 +93,11 @@ export function superviseOci(
  * Guest synced → share server and binds gone → microVM killed → end on disk; the stand-in exits after that. Otherwise the
  * manager's umount is busy, or its next overlay "in use".
  */
-async function carryOutEnd(live: LiveOci, end: End, deps: OciDeps): Promise<void> {
+async function carryOutEnd(
+  live: LiveOci,
+  end: End,
+  deps: OciDeps,
+): Promise<{ readonly emulatorGone: Promise<void> }> {
   const { id, sandbox, link } = live;
   const owns = sandbox.owner === id;
   const attempt = async (what: string, step: (limit: AbortSignal) => Promise<unknown>) => {
@@ -113,14 +119,19 @@ async function carryOutEnd(live: LiveOci, end: End, deps: OciDeps): Promise<void
     await Promise.all([...sandbox.members].filter((m) => m !== id).map((m) => deps.live.get(m)?.ended));
   }
   await attempt('close the shares', (limit) => link.closeShares(limit));
-  if (owns) await attempt('kill the microVM', () => sandbox.guest[Symbol.asyncDispose]());
+  // Killed, it does nothing any more; that it gives its memory back is not waited for.
+  const emulatorGone = owns
+    ? attempt('kill the microVM', () => sandbox.guest[Symbol.asyncDispose]())
+    : Promise.resolve();
   sandbox.members.delete(id);
   const record = deps.store.get(id);
   if (record !== undefined) await attempt('free the interfaces', async () => disconnectNetwork(record));
   if (end.oomKilled && record !== undefined) {
+    await emulatorGone;
     await attempt('tell the manager of an OOM', (limit) => echoOom(link, record.cgroups, limit));
   }
   await writeDownEnd(id, end, deps);
+  return { emulatorGone };
 }
 
 async function writeDownEnd(id: ContainerId, end: End, deps: OciDeps): Promise<void> {
