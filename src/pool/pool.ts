@@ -1,6 +1,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withCancel } from '../base/abort.ts';
 import { messageOf } from '../base/errors.ts';
 import { newVmId, type VmId } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
@@ -173,8 +174,7 @@ export class Pool implements AsyncDisposable {
     try {
       for (let next = this.#next(); next !== undefined; next = this.#next()) {
         if (this.#launches > 0) {
-          this.#wanted = Promise.withResolvers();
-          await Promise.race([this.#wanted.promise, sleep(watchPauseMs, undefined, { signal, ref: false })]);
+          await this.#untilWanted(watchPauseMs, signal);
           continue;
         }
         const [key, shelf] = next;
@@ -186,12 +186,31 @@ export class Pool implements AsyncDisposable {
         }
         shelf.ready.push(guest);
         void guest.guest.vm.ended.then(() => this.#forget(shelf, guest));
-        await sleep(this.#policy.refillPauseMs, undefined, { signal, ref: false });
+        await this.#untilDue(signal);
       }
     } catch (error) {
       if (signal.aborted) return;
       this.#deps.log.warn({ err: error }, `the pool cannot be refilled: ${messageOf(error)}`);
       // the next claim tries again
+    }
+  }
+
+  /** Until somebody changes what is wanted, or `limitMs` have passed. */
+  async #untilWanted(limitMs: number, signal: AbortSignal): Promise<void> {
+    this.#wanted = Promise.withResolvers();
+    await withCancel(signal, async (inner, cancel) => {
+      await Promise.race([this.#wanted.promise, sleep(limitMs, undefined, { signal: inner, ref: false })]);
+      cancel(new Error('it is wanted'));
+    });
+  }
+
+  /** Until the next clone may be made, by the policy as it is then. */
+  async #untilDue(signal: AbortSignal): Promise<void> {
+    const startedMs = performance.now();
+    for (;;) {
+      const leftMs = startedMs + this.#policy.refillPauseMs - performance.now();
+      if (leftMs <= 0) return;
+      await this.#untilWanted(leftMs, signal);
     }
   }
 
