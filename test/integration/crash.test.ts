@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -23,6 +23,8 @@ describe('whatever dies', () => {
 
   before(async () => {
     host = await newHrunHost();
+    // what is in the directory of microVMs belongs to a command then
+    await writeFile(join(host.directory, 'config.json'), JSON.stringify({ poolReady: 0 }));
     await host.ok(['run', '--rm', 'busybox', 'true']);
   });
   after(() => host[Symbol.asyncDispose]());
