@@ -17,12 +17,13 @@ export function ratiosOf(record: Recorder): Ratio[] {
     if (above.length === 0 || below.length === 0) return [];
     return [{ name, target, value: median(above) / median(below) }];
   };
-  const { rawBoot, cold, run, runc, crun } = launchCases;
+  const { rawBoot, rawRestore, cold, cloned, pooled, runc, crun } = launchCases;
   return [
     ...ratio('cold run / raw boot', '≤ 1.3', 'launch', [cold, rawBoot]),
-    ...ratio('run / raw boot', '≤ 0.25', 'launch', [run, rawBoot]),
-    ...ratio('run / podman run with runc', '≤ 0.5', 'launch', [run, runc]),
-    ...ratio('run / podman run with crun', '', 'launch', [run, crun]),
+    ...ratio('cloned run / raw boot', '≤ 0.25', 'launch', [cloned, rawBoot]),
+    ...ratio('cloned run / raw restore', '≤ 1.5', 'launch', [cloned, rawRestore]),
+    ...ratio('pooled run / podman run with runc', '≤ 0.5', 'launch', [pooled, runc]),
+    ...ratio('pooled run / podman run with crun', '', 'launch', [pooled, crun]),
     ...ratio('exec / podman exec with runc', '≤ 0.4', 'exec', [execCases.hrun, execCases.runc]),
     ...ratio('hrun ps / runc list', '≤ 0.5', 'command', [commandCases.ps, commandCases.runcList]),
   ];
