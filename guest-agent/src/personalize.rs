@@ -42,8 +42,9 @@ fn check(request: &PersonalizeRequest) -> Result<()> {
     if *realtime_ns < 0 {
         return Err(Failure::invalid("the time lies before 1970"));
     }
-    let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let edges = !hostname.starts_with('-') && !hostname.ends_with('-');
+    // The whole name, as `docker run --hostname` takes it, domain included.
+    let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    let edges = !hostname.starts_with(['-', '.']) && !hostname.ends_with(['-', '.']);
     if hostname.is_empty() || hostname.len() > 64 || !hostname.bytes().all(label) || !edges {
         return Err(Failure::invalid(format!("{hostname:?} is no host name")));
     }
@@ -72,6 +73,13 @@ mod tests {
         assert!(check(&request()).is_ok());
         assert!(
             check(&PersonalizeRequest {
+                hostname: "a.b.c".into(),
+                ..request()
+            })
+            .is_ok()
+        );
+        assert!(
+            check(&PersonalizeRequest {
                 entropy: vec![7; 31],
                 ..request()
             })
@@ -84,7 +92,7 @@ mod tests {
             })
             .is_err()
         );
-        for hostname in ["", "-a", "a.b", "a\nb"] {
+        for hostname in ["", "-a", ".a", "a.", "a\nb"] {
             assert!(
                 check(&PersonalizeRequest {
                     hostname: hostname.into(),

@@ -31,6 +31,7 @@ pub fn main() -> ! {
         name.push(value);
         name
     }));
+    let _ = rustix::thread::set_name(c"docker-init");
     // From here on no signal is lost: what comes before the workload runs waits.
     sys::block_signals();
     match sys::fork() {

@@ -1,9 +1,8 @@
+import { endAt } from './endAt.ts';
 import type { EventsRequest } from './engine.ts';
 import type { EventLog } from './eventLog.ts';
 import type { EngineEvent } from './views.ts';
 
-/** setTimeout takes no more. */
-const maxTimerMs = 2 ** 31 - 1;
 const nanosecondsPerMs = 1_000_000n;
 
 /**
@@ -15,29 +14,18 @@ export async function* readEvents(
   { sinceMs, untilMs }: EventsRequest,
   signal: AbortSignal,
 ): AsyncGenerator<EngineEvent> {
-  const remainingMs = untilMs === undefined ? undefined : untilMs - Date.now();
-  const follow = remainingMs === undefined || remainingMs > 0;
+  const follow = untilMs === undefined || untilMs > Date.now();
   const sinceNs = nanosecondsOf(sinceMs ?? 0);
   const untilNs = untilMs === undefined ? undefined : nanosecondsOf(untilMs);
-  const over = new AbortController();
-  using timer = new DisposableStack();
-  if (remainingMs !== undefined && follow) {
-    timer.adopt(
-      setTimeout(() => over.abort(), Math.min(remainingMs, maxTimerMs)),
-      clearTimeout,
-    );
-  }
-  const until = AbortSignal.any([signal, over.signal]);
+  const past = sinceMs !== undefined || untilMs !== undefined;
+  using end = endAt(follow ? untilMs : undefined, signal);
   try {
-    for await (const event of log.read(
-      { past: sinceMs !== undefined || untilMs !== undefined, follow },
-      until,
-    )) {
+    for await (const event of log.read({ past, follow }, end.signal)) {
       if (untilNs !== undefined && event.timeNs > untilNs) return;
       if (event.timeNs >= sinceNs) yield event;
     }
   } catch (error) {
-    if (signal.aborted || !over.signal.aborted) throw error;
+    if (!end.reached || signal.aborted) throw error;
   }
 }
 

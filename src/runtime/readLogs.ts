@@ -1,3 +1,4 @@
+import { endAt } from './endAt.ts';
 import type { LogsRequest } from './engine.ts';
 import { followOutput } from './followOutput.ts';
 import type { OutputLog, OutputPosition } from './outputLog.ts';
@@ -17,17 +18,20 @@ export async function* readLogs(
   signal: AbortSignal,
 ): AsyncGenerator<LogChunk> {
   const beginning: OutputPosition = { stdout: 0n, stderr: 0n };
-  const { tailLines, sinceMs, untilMs, follow } = request;
+  const { tailLines, sinceMs, untilMs } = request;
+  const follow = request.follow && (untilMs === undefined || untilMs > Date.now());
   const from = tailLines === undefined ? beginning : await tailPosition(log, tailLines, signal);
   const sinceNs = sinceMs === undefined ? 0n : BigInt(Math.floor(sinceMs)) * nanosecondsPerMs;
   const untilNs = untilMs === undefined ? undefined : BigInt(Math.floor(untilMs)) * nanosecondsPerMs;
-  for await (const { stream, timeNs, data } of followOutput(
-    log,
-    { from, follow, holdWriter: false },
-    signal,
-  )) {
-    if (untilNs !== undefined && timeNs > untilNs) return;
-    if (timeNs >= sinceNs) yield { stream, timeNs, bytes: data };
+  using end = endAt(follow ? untilMs : undefined, signal);
+  try {
+    const records = followOutput(log, { from, follow, holdWriter: false }, end.signal);
+    for await (const { stream, timeNs, data } of records) {
+      if (untilNs !== undefined && timeNs > untilNs) return;
+      if (timeNs >= sinceNs) yield { stream, timeNs, bytes: data };
+    }
+  } catch (error) {
+    if (!end.reached || signal.aborted) throw error;
   }
 }
 

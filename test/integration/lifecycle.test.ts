@@ -88,6 +88,8 @@ describe('the life of a container', () => {
     expect(await host.ok(['exec', '-i', 'main', 'cat'], { input: 'through' })).to.equal('through');
     expect((await host.hrun(['exec', 'main', 'nosuch'])).code).to.equal(127);
     expect((await host.hrun(['exec', 'nobody', 'true'])).code).to.equal(1);
+    expect((await host.hrun(['exec', '-u', 'nosuch', 'main', 'true'])).code).to.equal(126);
+    expect((await host.hrun(['exec', '-w', '/nosuch', 'main', 'true'])).code).to.equal(126);
     await host.ok(['exec', '-d', 'main', 'touch', '/tmp/detached']);
     expect(
       await host.ok(['exec', 'main', 'sh', '-c', 'until test -e /tmp/detached; do :; done; echo there']),

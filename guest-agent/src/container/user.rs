@@ -45,6 +45,10 @@ pub fn resolve(root: BorrowedFd<'_>, process: &Process) -> Result<User> {
     } else {
         look_up(&passwd, &group, &process.user)?
     };
+    if !process.user.is_empty() {
+        // As Docker has it: who gives up its group may still not pass for a stranger to it.
+        user.groups.push(user.gid);
+    }
     user.groups.extend(&process.additional_gids);
     user.groups.sort_unstable();
     user.groups.dedup();

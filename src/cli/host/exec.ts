@@ -52,12 +52,15 @@ export const exec: Verb = {
     const detachKeys = request.terminal ? (flags.detachKeys ?? defaultDetachKeys) : [];
     const io = openAttachIo(context.session, { stdin: request.openStdin, detachKeys });
     const engine = await context.deps.engine();
+    // What names no container is no refusal of one.
+    await engine.containers.inspect(request.container, context.signal);
     try {
       const ended = await engine.containers.exec(request, io, context.signal);
       return await finishAttached(ended, io, context);
     } catch (error) {
       // A user or a directory that is not there: Docker counts it among what cannot be executed.
-      if (!isHrunError(error, 'AGENT_REFUSED') || context.signal.aborted) throw error;
+      const refused = isHrunError(error, 'AGENT_REFUSED') || isHrunError(error, 'INVALID_ARGUMENT');
+      if (!refused || context.signal.aborted) throw error;
       await context.complain(describeError(error));
       return exitCodes.notExecutable;
     }

@@ -57,7 +57,7 @@ export function chooseContainers(
     }
   }
   const count = flags.latest ? 1 : flags.last;
-  const anyState = flags.all || count > 0 || filters.has('status') || filters.has('exited');
+  const anyState = flags.all || count > 0 || filters.has('status');
   const passing = all
     .filter((container) => anyState || container.status === 'running')
     .filter((container) => passesAll(container, filters, all))

@@ -1,4 +1,5 @@
 import { isHrunError } from '../../base/errors.ts';
+import { familiarRepository } from '../render/imageRows.ts';
 import { forEachTarget } from '../targets.ts';
 import type { Verb } from '../verb.ts';
 
@@ -27,5 +28,8 @@ export const rmi: Verb = {
 };
 
 export function removalLines(untagged: readonly string[], deleted: readonly string[]): string[] {
-  return [...untagged.map((name) => `Untagged: ${name}`), ...deleted.map((id) => `Deleted: ${id}`)];
+  return [
+    ...untagged.map((name) => `Untagged: ${familiarRepository(name)}`),
+    ...deleted.map((id) => `Deleted: ${id}`),
+  ];
 }

@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import { HrunError } from '../../base/errors.ts';
+import { HrunError, isHrunError } from '../../base/errors.ts';
 import type { Context } from '../deps.ts';
 import { exitCodes } from '../exitCodes.ts';
 import type { Verb } from '../verb.ts';
@@ -37,7 +37,13 @@ async function saveToFile(path: string, bytes: AsyncIterable<Uint8Array>, contex
   const { files, signal } = context.session;
   const temporary = `${path}.${process.hrtime.bigint().toString(36)}.partial`;
   await using undo = new AsyncDisposableStack();
-  const file = undo.use(await files.openWrite(temporary, { exclusive: true, mode: 0o600 }, signal));
+  const file = undo.use(
+    await files.openWrite(temporary, { exclusive: true, mode: 0o600 }, signal).catch((cause: unknown) => {
+      // The name of the half archive is nothing to the user.
+      if (!isHrunError(cause, 'HAND_FAILED')) throw cause;
+      throw new HrunError('HAND_FAILED', cause.message.replaceAll(temporary, path), { cause });
+    }),
+  );
   let whole = false;
   try {
     for await (const chunk of bytes) await file.write(chunk, signal);

@@ -9,8 +9,9 @@ const maxLength = 10_000;
 
 /** One event as `docker events` prints it. */
 export function eventText({ type, action, id, attributes, timeNs }: EngineEvent): string {
-  const sorted = Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  const list = sorted.map(([name, value]) => `${name}=${value}`).join(', ');
+  const list = sortedEntries(attributes)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(', ');
   const text = `${type} ${action} ${id}${list === '' ? '' : ` (${list})`}`;
   return `${localNanoTime(timeNs)} ${printable(text, maxLength)}`;
 }
@@ -22,7 +23,7 @@ export function eventText({ type, action, id, attributes, timeNs }: EngineEvent)
 export function eventObject({ type, action, id, attributes, timeNs }: EngineEvent): object {
   const time = Number(timeNs / 1_000_000_000n);
   const from = attributes.image ?? '';
-  const actor = { ID: id, Attributes: new Map(Object.entries(attributes)) };
+  const actor = { ID: id, Attributes: new Map(sortedEntries(attributes)) };
   const own = { Type: type, Action: action, Actor: actor };
   const old = type === 'container' ? { status: action, id, from } : { status: action, id };
   const json = { ...old, ...own, scope: 'local', time, timeNano: timeNs };
@@ -36,6 +37,10 @@ export function eventObject({ type, action, id, attributes, timeNs }: EngineEven
     TimeNano: timeNs,
   };
   return Object.defineProperty(fields, 'toJSON', { value: () => json });
+}
+
+function sortedEntries(attributes: EngineEvent['attributes']): [string, string][] {
+  return Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** Docker's rules: a container by name or the beginning of its id, an image by name with or without its tag. */

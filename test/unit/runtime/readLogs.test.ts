@@ -26,7 +26,12 @@ describe('reading logs', () => {
     await rm(directory, { recursive: true });
   });
 
-  async function read(options: { tailLines?: number; sinceMs?: number; untilMs?: number }): Promise<string> {
+  async function read(options: {
+    follow?: boolean;
+    tailLines?: number;
+    sinceMs?: number;
+    untilMs?: number;
+  }): Promise<string> {
     let text = '';
     for await (const { bytes } of readLogs(log, { follow: false, ...options }, never))
       text += Buffer.from(bytes);
@@ -41,6 +46,17 @@ describe('reading logs', () => {
   it('shows nothing for zero lines, and all for more than there are', async () => {
     expect(await read({ tailLines: 0 })).to.equal('');
     expect(await read({ tailLines: 99 })).to.equal('1\n2\na\nb3\nc\n');
+  });
+  it('ends following at the time asked for, and does not begin when that is over', async () => {
+    const untilMs = Date.now() + 100;
+    await using open = await OutputLog.open(join(directory, 'open.log'), 1024);
+    await open.append('stdout', 0n, Buffer.from('line\n'), secondNs);
+    const seen: string[] = [];
+    for await (const { bytes } of readLogs(open, { follow: true, untilMs }, never))
+      seen.push(Buffer.from(bytes).toString());
+    expect(seen).to.deep.equal(['line\n']);
+    expect(Date.now()).to.be.at.least(untilMs - 1);
+    expect(await read({ follow: true, untilMs: 2000 })).to.equal('1\n2\na\nb');
   });
   it('keeps to the times asked for', async () => {
     expect(await read({ sinceMs: 2000 })).to.equal('a\nb3\nc\n');
