@@ -125,8 +125,9 @@ export const verbEntries: readonly VerbEntry[] = [
     name: 'port',
     aliases: ['container port'],
     summary: 'Show where the ports of a container are published',
-    usage: 'CONTAINER [PORT[/PROTOCOL]]',
-    args: [1, 2],
+    usage:
+      'CONTAINER [PORT[/PROTOCOL]]\n       hrun port add CONTAINER [IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]...\n       hrun port rm CONTAINER PORT[/PROTOCOL]...',
+    args: [1, many],
     load: async () => (await import('./host/port.ts')).port,
   },
   {
@@ -239,6 +240,64 @@ export const verbEntries: readonly VerbEntry[] = [
     load: async () => (await import('./host/events.ts')).events,
   },
   {
+    name: 'network create',
+    summary: 'Create a network',
+    usage: '[OPTIONS] NETWORK',
+    args: [1, 1],
+    load: async () => (await import('./host/networkCreate.ts')).networkCreate,
+  },
+  {
+    name: 'network connect',
+    summary: 'Connect a container to a network',
+    usage: '[OPTIONS] NETWORK CONTAINER',
+    args: [2, 2],
+    load: async () => (await import('./host/networkConnect.ts')).networkConnect,
+  },
+  {
+    name: 'network disconnect',
+    summary: 'Take a container off a network',
+    usage: '[OPTIONS] NETWORK CONTAINER',
+    args: [2, 2],
+    load: async () => (await import('./host/networkConnect.ts')).networkDisconnect,
+  },
+  {
+    name: 'network ls',
+    aliases: ['network list'],
+    summary: 'List networks',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/networkLs.ts')).networkLs,
+  },
+  {
+    name: 'network inspect',
+    summary: 'Show all about networks as JSON',
+    usage: '[OPTIONS] NETWORK [NETWORK...]',
+    args: [1, many],
+    load: async () => (await import('./host/networkInspect.ts')).networkInspect,
+  },
+  {
+    name: 'network rm',
+    aliases: ['network remove'],
+    summary: 'Remove networks',
+    usage: '[OPTIONS] NETWORK [NETWORK...]',
+    args: [1, many],
+    load: async () => (await import('./host/networkRm.ts')).networkRm,
+  },
+  {
+    name: 'network prune',
+    summary: 'Remove networks that no container is connected to',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/networkRm.ts')).networkPrune,
+  },
+  {
+    name: 'network log',
+    summary: 'Show what containers were refused to reach',
+    usage: '[OPTIONS] [NETWORK]',
+    args: [0, 1],
+    load: async () => (await import('./host/networkLog.ts')).networkLog,
+  },
+  {
     name: 'version',
     summary: 'Show the versions of hrun and what it stands on',
     usage: '[OPTIONS]',
@@ -328,7 +387,7 @@ export const verbEntries: readonly VerbEntry[] = [
 ];
 
 /** Words that only say what the next word is about. */
-export const verbGroups = ['container', 'image', 'system', 'template', 'pool', 'daemon'] as const;
+export const verbGroups = ['container', 'image', 'network', 'system', 'template', 'pool', 'daemon'] as const;
 export type VerbGroup = (typeof verbGroups)[number];
 
 export type FoundVerb =

@@ -157,6 +157,12 @@ export function restoreSettings(netns: NetNamespace, changed: ChangedSettings): 
   });
 }
 
+/** Routes of a namespace that a range would overlap with. */
+export function overlappingRoute(netns: NetNamespace, prefix: IpPrefix): string | undefined {
+  using socket = openRouteSocket(netns);
+  return overlapIn(socket, prefix, []);
+}
+
 function rangesOf({ gateway4, gateway6 }: NetworkDefinition): IpPrefix[] {
   return [gateway4, ...(gateway6 === undefined ? [] : [gateway6])].map((text) =>
     parsePrefix(text, 'the gateway'),

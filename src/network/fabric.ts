@@ -18,16 +18,17 @@ import {
   restoreSettings,
 } from './bridge.ts';
 import type { PortWish } from './containerNetwork.ts';
-import type { Endpoint } from './endpoint.ts';
+import type { Endpoint, PublishedPort } from './endpoint.ts';
 import { parsePrefix } from './ipAddress.ts';
 import { chooseAddress } from './leases.ts';
 import { macOf } from './macAddress.ts';
 import type { NetworkDefinition } from './networkDefinition.ts';
-import { runNft } from './nft.ts';
+import { listNft, runNft } from './nft.ts';
 import { type ReservedPort, reservePort } from './portReservations.ts';
+import { type Refusal, readRefusals } from './refusals.ts';
 import { Resolver } from './resolver.ts';
 import type { addressesIn } from './resolverAnswers.ts';
-import { namedSet, removalCommands, rulesetCommands } from './ruleset.ts';
+import { namedSet, refusedSet, removalCommands, rulesetCommands } from './ruleset.ts';
 
 export interface FabricDeps {
   /** Marks bridges as ours. */
@@ -80,6 +81,7 @@ export class Fabric {
   readonly #resolvers = new Map<string, Resolver>();
   #settings: ChangedSettings;
   #hasTables = false;
+  #recorded: string | undefined;
 
   /**
    * @param netns owned from now on
@@ -143,23 +145,61 @@ export class Fabric {
     if (this.#places.size > 0) await this.#apply();
   }
 
-  /** Replaces an endpoint by one with other ports, names or rules. */
-  async change(
+  /** What guests here were refused within the last hour, by the counters of the rules. */
+  async refusals(): Promise<Refusal[]> {
+    const lists = await Promise.all(
+      ([4, 6] as const).map((family) =>
+        listNft(this.netns, ['set', 'inet', this.#deps.table, refusedSet[family]]),
+      ),
+    );
+    return lists.flatMap(readRefusals);
+  }
+
+  /** Gives a place back before its guest ends; nothing happens when it is given back already. */
+  async detach(tap: string): Promise<void> {
+    await this.#detach(tap);
+  }
+
+  /** Publishes further ports of a guest. @throws HrunError PORT_IN_USE; nothing has changed then */
+  async publish(tap: string, wishes: readonly PortWish[], signal: AbortSignal): Promise<Endpoint> {
+    using _turn = await this.#changes.lock(signal);
+    const place = this.#placeOf(tap);
+    using added = this.#reserve(wishes);
+    const changed = await this.#changePorts(place, [...place.ports, ...added.reserved]);
+    added.keep();
+    return changed;
+  }
+
+  /** Stops publishing those of a guest's ports that `which` picks. */
+  async unpublish(
     tap: string,
-    change: (place: Endpoint) => Endpoint,
-    ports: readonly ReservedPort[],
-  ): Promise<void> {
-    using _turn = await this.#changes.lock(never);
-    const place = this.#places.get(tap);
-    if (place === undefined) return;
-    const changed = { ...place, endpoint: change(place.endpoint), ports };
-    this.#places.set(tap, changed);
+    which: (port: PublishedPort) => boolean,
+    signal: AbortSignal,
+  ): Promise<Endpoint> {
+    using _turn = await this.#changes.lock(signal);
+    const place = this.#placeOf(tap);
+    const kept = place.ports.filter(({ port }) => !which(port));
+    const changed = await this.#changePorts(place, kept);
+    for (const port of place.ports) if (!kept.includes(port)) port[Symbol.dispose]();
+    return changed;
+  }
+
+  async #changePorts(place: Place, ports: readonly ReservedPort[]): Promise<Endpoint> {
+    const endpoint = { ...place.endpoint, ports: ports.map(({ port }) => port) };
+    this.#places.set(endpoint.tap, { ...place, endpoint, ports });
     try {
       await this.#apply();
+      return endpoint;
     } catch (error) {
-      this.#places.set(tap, place);
+      this.#places.set(endpoint.tap, place);
       throw error;
     }
+  }
+
+  #placeOf(tap: string): Place {
+    const place = this.#places.get(tap);
+    if (place === undefined) throw new HrunError('WRONG_STATE', 'the container is connected to no network');
+    return place;
   }
 
   #attached(endpoint: Endpoint, network: NetworkDefinition): Attached {
@@ -184,7 +224,7 @@ export class Fabric {
     const families = new Set<4 | 6>([4, ...(this.#hasIPv6(network) ? [6 as const] : [])]);
     const changed = enableForwarding(this.netns, families);
     this.#settings = { ...changed, ...this.#settings };
-    if (Object.keys(changed).length > 0) await this.#record();
+    await this.#record();
     if (!this.#resolvers.has(network.id)) {
       const options = {
         network,
@@ -216,6 +256,7 @@ export class Fabric {
     restoreSettings(this.netns, this.#settings);
     this.#settings = {};
     await rm(this.#recordPath, { force: true });
+    this.#recorded = undefined;
   }
 
   async #apply(): Promise<void> {
@@ -255,15 +296,20 @@ export class Fabric {
   }
 
   async #record(): Promise<void> {
-    const record = { version: 1, netns: this.netns.identity, settings: this.#settings };
-    await writeFileAtomically(this.#recordPath, JSON.stringify(record));
+    const record = JSON.stringify({ version: 1, netns: this.netns.identity, settings: this.#settings });
+    if (record === this.#recorded) return;
+    // a crash of the host leaves no namespace to remember
+    await writeFileAtomically(this.#recordPath, record, { durable: false });
+    this.#recorded = record;
   }
 
-  #reserve(requests: readonly PortWish[]): Disposable & { readonly reserved: readonly ReservedPort[] } {
+  #reserve(
+    wishes: readonly PortWish[],
+  ): Disposable & { readonly reserved: readonly ReservedPort[]; keep(): void } {
     using undo = new DisposableStack();
-    const reserved = requests.map((request) => undo.use(reservePort(this.netns, request)));
+    const reserved = wishes.map((wish) => undo.use(reservePort(this.netns, wish)));
     const owned = undo.move();
-    return { reserved, [Symbol.dispose]: () => owned.dispose() };
+    return { reserved, keep: () => void owned.move(), [Symbol.dispose]: () => owned.dispose() };
   }
 
   #lease({ network, mac, ipv4, ipv6, ...request }: AttachRequest): Omit<Endpoint, 'ports'> {

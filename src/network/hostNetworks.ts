@@ -6,6 +6,7 @@ import type { Endpoint } from './endpoint.ts';
 import { type Attached, type AttachRequest, Fabric, type FabricDeps, type NewlyAttached } from './fabric.ts';
 import { findNamespace } from './findNamespace.ts';
 import type { NetworkDefinition } from './networkDefinition.ts';
+import type { Refusal } from './refusals.ts';
 
 const FabricRecord = z.object({
   version: z.literal(1),
@@ -93,6 +94,10 @@ export class HostNetworks {
         this.#deps.log.warn({ netns: fabric.netns.identity, err: error }, 'a network could not be put right');
       }
     }
+  }
+
+  async refusals(): Promise<Refusal[]> {
+    return (await Promise.all([...this.#fabrics.values()].map((fabric) => fabric.refusals()))).flat();
   }
 
   /** The fabric of the namespace that a tap lies in. */

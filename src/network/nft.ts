@@ -21,6 +21,16 @@ export async function runNft(netns: NetNamespace, commands: readonly NftCommand[
   await nft(netns, ['-j', '-f', '-'], JSON.stringify({ nftables: commands }));
 }
 
+/** The answer to a `list` of nft, parsed; undefined when what is listed is not there. */
+export async function listNft(netns: NetNamespace, what: readonly string[]): Promise<unknown> {
+  try {
+    return JSON.parse(await nft(netns, ['-j', 'list', ...what], ''));
+  } catch (error) {
+    if (error instanceof HrunError && error.message.includes('No such file or directory')) return undefined;
+    throw error;
+  }
+}
+
 async function nft(netns: NetNamespace, arguments_: readonly string[], input: string): Promise<string> {
   // a pipe of node's is a socket, which nft could not open again as its stdin
   using stdin = createMemfd('nft');

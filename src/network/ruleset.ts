@@ -41,7 +41,7 @@ const natOutputPriority = -100;
 const rawPriority = -300;
 
 /** The set of destinations that guests were refused, by source; kept over changes of the rules. */
-const refusedSet = { 4: 'refused4', 6: 'refused6' } as const;
+export const refusedSet = { 4: 'refused4', 6: 'refused6' } as const;
 /** Pairs of source and destination that a name was found to mean. */
 export const namedSet = { 4: 'named4', 6: 'named6' } as const;
 

@@ -5,21 +5,14 @@ import type { Attached, NewlyAttached } from '../network/fabric.ts';
 import { readIp } from '../network/ipAddress.ts';
 import type { NetworkDefinition } from '../network/networkDefinition.ts';
 import type { GuestVm } from '../pool/guestVm.ts';
-import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { configureGuestNetwork } from './configureGuestNetwork.ts';
 import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
 import { type NameFiles, nameFiles } from './guestNames.ts';
+import type { NetworkCaller } from './networkCaller.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
 const maxResolvConfBytes = 64 * 1024;
-
-/** Whose network a container becomes part of. */
-export interface NetworkCaller {
-  readonly files: CallerFiles;
-  /** A new handle of the caller's network namespace, to be disposed by who asked. */
-  openNetns(): NetNamespace;
-}
 
 /** The places of one container in its networks, before and while it runs. Disposing gives them back. */
 export interface ContainerNetworking extends AsyncDisposable {
@@ -84,7 +77,8 @@ export function adoptContainerNetworking({ state }: ContainerRecord, deps: Netwo
   return owned;
 }
 
-function attachRequest({
+/** The place that a container asks for in one of its networks. */
+export function attachRequest({
   id,
   name,
   config,
@@ -138,7 +132,7 @@ function namesOf(attached: readonly Attached[]): {
 }
 
 /** Name servers and search list of the caller; nothing from a file that is missing. */
-async function readResolvConf(
+export async function readResolvConf(
   files: CallerFiles,
   signal: AbortSignal,
 ): Promise<{ readonly servers: readonly string[]; readonly search: readonly string[] }> {
@@ -166,6 +160,11 @@ export function checkConnections(
   { networkStore }: Pick<RuntimeDeps, 'networkStore'>,
 ): void {
   for (const { network } of connections) networkStore.find(network);
+  if (connections.length > 1) {
+    throw new HrunError('INVALID_ARGUMENT', `a microVM has one network device, not ${connections.length}`, {
+      hint: 'name one network',
+    });
+  }
   if (connections.length === 0 && ports.length > 0) {
     throw new HrunError('INVALID_ARGUMENT', 'ports cannot be published without a network', {
       hint: 'leave --network none, or --publish, away',

@@ -6,6 +6,7 @@ import { errnoOf, HrunError } from '../base/errors.ts';
 import { type ContainerId, parseContainerId } from '../base/ids.ts';
 import { KeyedMutex } from '../base/mutex.ts';
 import {
+  type ContainerConfig,
   type ContainerRecord,
   ContainerRecordSchema,
   type ContainerState,
@@ -164,6 +165,16 @@ export class ContainerStore {
       { ...old, state: { ...old.state, ...change } },
       matters && !old.config.autoRemove,
     );
+  }
+
+  /** Changes what a container is to be from its next start on. */
+  async configure(
+    id: ContainerId,
+    change: (config: ContainerConfig) => ContainerConfig,
+  ): Promise<ContainerRecord> {
+    using _turn = await this.#turns.lock(id, never);
+    const old = this.known(id);
+    return await this.#write({ ...old, config: change(old.config) }, !old.config.autoRemove);
   }
 
   /** @throws HrunError ALREADY_EXISTS when the name is taken */

@@ -26,6 +26,7 @@ import { EventLog } from './eventLog.ts';
 import { containerImages, imageEngine } from './imageEngine.ts';
 import { LaunchStats } from './launchStats.ts';
 import { LiveContainers } from './liveContainers.ts';
+import { networkEngine } from './networkEngine.ts';
 import { LiveOciContainers } from './oci/liveOci.ts';
 import type { OciDeps } from './oci/ociDeps.ts';
 import { OciStore } from './oci/ociStore.ts';
@@ -151,6 +152,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     oci: ociEngine(oci),
     containers: containerEngine(deps),
     images: imageEngine(imageDeps),
+    networks: networkEngine(deps),
     system: systemEngine(deps, { images, qemuPath, probe, events }),
     pool: poolEngine(deps, templates, pool),
     async close() {

@@ -6,6 +6,7 @@ import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { AttachIo } from './attachIo.ts';
 import type { AttachRecord } from './attachRecord.ts';
 import type { CallerFiles } from './callerFiles.ts';
+import type { NetworkEngine } from './networkVerbs.ts';
 import type { OciEngine } from './oci/ociEngine.ts';
 import type { CreateRequest, ExecRequest, Platform, RunRequest } from './runRequest.ts';
 import type {
@@ -31,6 +32,7 @@ import type {
 export interface Engine {
   readonly containers: ContainerEngine;
   readonly images: ImageEngine;
+  readonly networks: NetworkEngine;
   readonly system: SystemEngine;
   readonly oci: OciEngine;
   readonly pool: PoolEngine;

@@ -14,6 +14,7 @@ import type {
   PoolEngine,
   SystemEngine,
 } from '../../src/runtime/engine.ts';
+import type { NetworkEngine } from '../../src/runtime/networkVerbs.ts';
 import type { OciEngine } from '../../src/runtime/oci/ociEngine.ts';
 
 export const nowMs = Date.parse('2026-01-31T12:00:00Z');
@@ -26,6 +27,7 @@ export interface FakeEngine {
   readonly images?: Partial<ImageEngine>;
   readonly system?: Partial<SystemEngine>;
   readonly oci?: Partial<OciEngine>;
+  readonly networks?: Partial<NetworkEngine>;
   readonly pool?: Partial<PoolEngine>;
 }
 
@@ -104,6 +106,7 @@ function engineOf(fake: FakeEngine): Engine {
   return {
     containers: strict<ContainerEngine>(fake.containers),
     images: strict<ImageEngine>(fake.images),
+    networks: strict<NetworkEngine>(fake.networks),
     system: strict<SystemEngine>(fake.system),
     oci: strict<OciEngine>({ has: () => false, ...fake.oci }),
     pool: strict<PoolEngine>(fake.pool),

@@ -1,0 +1,60 @@
+import { HrunError } from '../base/errors.ts';
+import type { PortWish } from '../network/containerNetwork.ts';
+import type { Endpoint, PublishedPort } from '../network/endpoint.ts';
+import type { Fabric } from '../network/fabric.ts';
+import type { ContainerRecord } from './containerRecord.ts';
+import type { RuntimeDeps } from './runtimeDeps.ts';
+
+type PortDeps = Pick<RuntimeDeps, 'networks' | 'store'>;
+
+/** Publishes ports of a running container, and keeps them for its next start. Answers those that are new. */
+export async function publishPorts(
+  container: string,
+  wishes: readonly PortWish[],
+  deps: PortDeps,
+  signal: AbortSignal,
+): Promise<readonly PublishedPort[]> {
+  const record = deps.store.find(container);
+  const { fabric, endpoint } = placeOf(record, deps);
+  const changed = await fabric.publish(endpoint.tap, wishes, signal);
+  await keep(record, changed, deps);
+  return changed.ports.slice(endpoint.ports.length);
+}
+
+/** @param port of the container: `80` or `80/udp` */
+export async function unpublishPort(
+  container: string,
+  port: string,
+  deps: PortDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const record = deps.store.find(container);
+  const { fabric, endpoint } = placeOf(record, deps);
+  const [number, protocol = 'tcp'] = port.toLowerCase().split('/');
+  const isIt = (of: PublishedPort) => String(of.guestPort) === number && of.protocol === protocol;
+  if (!endpoint.ports.some(isIt)) {
+    throw new HrunError('NOT_FOUND', `no public port '${port}' published for ${container}`);
+  }
+  await keep(record, await fabric.unpublish(endpoint.tap, isIt, signal), deps);
+}
+
+function placeOf(
+  { name, state }: ContainerRecord,
+  { networks }: PortDeps,
+): { readonly fabric: Fabric; readonly endpoint: Endpoint } {
+  const endpoint = state.endpoints?.[0];
+  const fabric = endpoint && networks.fabricOfTap(endpoint.tap);
+  if (fabric !== undefined && endpoint !== undefined) return { fabric, endpoint };
+  throw new HrunError('WRONG_STATE', `container ${name} does not run in a network`, {
+    hint: 'ports of a container that is to be made are published with --publish',
+  });
+}
+
+async function keep({ id }: ContainerRecord, endpoint: Endpoint, { store }: PortDeps): Promise<void> {
+  await store.update(id, { endpoints: [endpoint] });
+  const ports = endpoint.ports.map(({ hostPort, ...port }) => ({
+    ...port,
+    hostPorts: { first: hostPort, last: hostPort },
+  }));
+  await store.configure(id, (config) => ({ ...config, network: { ...config.network, ports } }));
+}

@@ -1,0 +1,160 @@
+import { expect } from 'chai';
+import { type HrunHost, newHrunHost } from '../../helpers/hrunHost.ts';
+import { newNetns, type TestNetns } from '../../helpers/netns.ts';
+import { readFrom, serveIn } from '../../helpers/netService.ts';
+
+describe('networks of the user', () => {
+  let netns: TestNetns;
+  let host: HrunHost;
+  let clean: string;
+
+  before(async () => {
+    netns = await newNetns();
+    netns.run('ip', 'link', 'add', 'up0', 'type', 'veth', 'peer', 'name', 'up1');
+    netns.run('ip', 'addr', 'add', '192.0.2.1/24', 'dev', 'up0');
+    netns.run('ip', 'link', 'set', 'up0', 'up');
+    netns.run('ip', 'link', 'set', 'up1', 'up');
+    host = await newHrunHost({ netns: netns.netns });
+    await host.ok(['run', '--rm', '--network', 'none', 'busybox', 'true']);
+    clean = netns.snapshot();
+  });
+  after(async () => {
+    await host[Symbol.asyncDispose]();
+    await netns[Symbol.asyncDispose]();
+  });
+  afterEach(async () => {
+    const left = await host.ok(['ps', '-aq']);
+    if (left !== '') await host.ok(['rm', '-f', ...left.split('\n')]);
+    await host.ok(['network', 'prune']);
+    expect(netns.snapshot()).to.equal(clean);
+  });
+
+  async function startServer(name: string, ...flags: string[]): Promise<void> {
+    const script = `nc -ll -p 80 -e echo ${name} & echo ready; wait`;
+    await host.ok(['run', '-d', '--rm', '--name', name, ...flags, 'busybox', 'sh', '-c', script]);
+    for (let said = ''; !said.includes('ready'); ) said = await host.ok(['logs', name]);
+  }
+  const ask = (address: string, port: number) => `nc -w 5 ${address} ${port} </dev/null || echo refused`;
+  const sh = (script: string, ...flags: string[]) =>
+    host.hrun(['run', '--rm', ...flags, 'busybox', 'sh', '-c', script]);
+  const refusal = async (...args: string[]) => {
+    const { code, stderr } = await host.hrun(args);
+    expect(code, stderr).not.to.equal(0);
+    return stderr;
+  };
+
+  it('are made, listed, shown and removed, and nothing wrong is made', async () => {
+    const id = await host.ok(['network', 'create', '--subnet', '10.77.0.0/24', '--label', 'a=b', 'shop']);
+    expect(await host.ok(['network', 'ls', '--format', '{{.Name}} {{.Driver}} {{.IPv6}}'])).to.equal(
+      'bridge bridge true\nshop bridge false',
+    );
+    expect(await host.ok(['network', 'ls', '-q', '--no-trunc', '--filter', 'name=shop'])).to.equal(id);
+    const [shown] = JSON.parse(await host.ok(['network', 'inspect', 'shop']));
+    expect(shown).to.deep.include({
+      Name: 'shop',
+      Id: id,
+      Labels: { a: 'b' },
+      Internal: false,
+      Containers: {},
+    });
+    expect(shown.IPAM.Config).to.deep.equal([{ Subnet: '10.77.0.0/24', Gateway: '10.77.0.1' }]);
+    await host.ok(['network', 'create', 'chosen']);
+    for (const [args, text] of [
+      [['network', 'create', 'shop'], 'network with name shop already exists'],
+      [['network', 'create', 'host'], 'predefined host network'],
+      [['network', 'create', '--subnet', '10.77.0.128/25', 'x2'], 'overlaps'],
+      [['network', 'create', '--subnet', '10.213.4.0/24', 'x2'], 'network bridge'],
+      [['network', 'create', '--subnet', '192.0.2.0/25', 'x2'], 'up0'],
+      [['network', 'create', '--subnet', '10.78.0.1/24', 'x2'], 'begins at 10.78.0.0/24'],
+      [['network', 'create', '--subnet', '10.78.0.0/31', 'x2'], 'too small'],
+      [['network', 'create', '--subnet', '10.78.0.0/24', '--gateway', '10.79.0.1', 'x2'], 'not in the range'],
+      [['network', 'create', '--subnet', 'ten', 'x2'], '"ten"'],
+      [['network', 'rm', 'bridge'], 'pre-defined'],
+      [['network', 'rm', 'nosuch'], 'network nosuch not found'],
+      [['network', 'inspect', 'nosuch'], 'network nosuch not found'],
+    ] as const) {
+      expect(await refusal(...args), args.join(' ')).to.contain(text);
+    }
+    expect(await host.ok(['network', 'rm', 'shop'])).to.equal('shop');
+    expect(await host.ok(['network', 'prune'])).to.contain('chosen');
+    expect(await host.ok(['network', 'ls', '--format', '{{.Name}}'])).to.equal('bridge');
+  });
+
+  it('keep their containers together, and apart from others', async () => {
+    await host.ok(['network', 'create', '--ipv6', 'shop']);
+    await startServer('web', '--network', 'shop', '--network-alias', 'www');
+    const inside = await sh(
+      `${ask('web', 80)}; ${ask('www', 80)}; ip -o -6 addr show eth0 | grep -c fd`,
+      '--network',
+      'shop',
+    );
+    expect(inside.stdout, inside.stderr).to.equal('web\nweb\n1\n');
+    const address = await host.ok(['inspect', '-f', '{{.NetworkSettings.Networks.shop.IPAddress}}', 'web']);
+    const outside = await sh(`nslookup web >/dev/null || echo unknown; ${ask(address, 80)}`);
+    expect(outside.stdout).to.equal('unknown\nrefused\n');
+    expect(await readFrom(netns.netns, address, 80), 'the host reaches it').to.equal('web\n');
+    expect(await refusal('network', 'rm', 'shop')).to.contain('has active endpoints: web');
+  });
+
+  it('lead nowhere else when they are internal', async () => {
+    await host.ok(['network', 'create', '--internal', 'inner']);
+    await using _server = await serveIn(netns.netns, 8000, (socket) => void socket.end('host\n'));
+    await startServer('db', '--network', 'inner');
+    const { stdout } = await sh(
+      `${ask('db', 80)}; ip route | grep -c default; nslookup example.com >/dev/null || echo unknown; ping -c1 -W1 198.51.100.1 >/dev/null || echo closed`,
+      '--network',
+      'inner',
+    );
+    expect(stdout).to.equal('db\n0\nunknown\nclosed\n');
+  });
+
+  it('are joined and left by containers that run', async () => {
+    await host.ok(['network', 'create', 'shop']);
+    await startServer('web');
+    expect(await refusal('network', 'connect', 'shop', 'web')).to.contain('one network device');
+    expect(await refusal('network', 'disconnect', 'shop', 'web')).to.contain('is not connected');
+    await host.ok(['network', 'disconnect', 'bridge', 'web']);
+    expect(await host.ok(['inspect', '-f', '{{json .NetworkSettings.Networks}}', 'web'])).to.equal('{}');
+    await host.ok(['network', 'connect', '--alias', 'www', 'shop', 'web']);
+    expect(await refusal('network', 'connect', 'shop', 'web')).to.contain('already exists in network shop');
+    const { stdout, stderr } = await sh(ask('www', 80), '--network', 'shop');
+    expect(stdout, stderr).to.equal('web\n');
+  });
+
+  it('publish and forget ports of containers that run', async () => {
+    await startServer('web');
+    expect(await host.ok(['port', 'add', 'web', '127.0.0.1:8090:80'])).to.equal('80/tcp -> 127.0.0.1:8090');
+    expect(await readFrom(netns.netns, '127.0.0.1', 8090)).to.equal('web\n');
+    expect(await refusal('port', 'add', 'web', '127.0.0.1:8090:81')).to.contain('port is already allocated');
+    await host.ok(['port', 'rm', 'web', '80']);
+    expect(await host.ok(['port', 'web'])).to.equal('');
+    const gone = await readFrom(netns.netns, '127.0.0.1', 8090).catch((error: unknown) => error);
+    expect(gone).to.be.instanceOf(Error);
+    expect(await refusal('port', 'rm', 'web', '80')).to.contain("no public port '80'");
+  });
+
+  it('remember what their containers were refused', async () => {
+    const script = 'nc -w 3 192.0.2.1 99 </dev/null; echo ready; exec sleep 1000';
+    await host.ok([
+      'run',
+      '-d',
+      '--rm',
+      '--name',
+      'jailed',
+      '--egress',
+      'none',
+      'busybox',
+      'sh',
+      '-c',
+      script,
+    ]);
+    for (let said = ''; !said.includes('ready'); ) said = await host.ok(['logs', 'jailed']);
+    const rows = await host.ok([
+      'network',
+      'log',
+      '--format',
+      '{{.Container}} {{.Destination}} {{.Protocol}}',
+    ]);
+    expect(rows).to.equal('jailed 192.0.2.1:99 tcp');
+  });
+});
