@@ -19,7 +19,8 @@ import { temporaryDirectory } from '../helpers/tempDir.ts';
 
 const run = promisify(execFile);
 const maxEntries = 1000;
-const config = { imageDiskSize: '64m', imageMaxEntries: maxEntries };
+// without a pool nothing changes behind the back of a command
+const config = { imageDiskSize: '64m', imageMaxEntries: maxEntries, poolReady: 0 };
 
 /** An image whose layer is `bytes`, whatever they are. */
 function imageOf(bytes: Uint8Array): TestImage {
