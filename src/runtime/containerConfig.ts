@@ -28,6 +28,8 @@ const guestOverheadMiB = 64;
 /** Docker's floor for `--memory`. */
 const minimumMemoryBytes = 6 * mebibyte;
 const maximumVcpus = 64;
+/** A file system with its journal, and some room. */
+const minimumStorageBytes = 32 * mebibyte;
 
 /**
  * Merges a request with its image by Docker's rules: an entrypoint of the user drops the image's command; variables of
@@ -51,6 +53,14 @@ export function mergeContainerConfig(
       {
         hint: 'the minimum of --memory is 6m',
       },
+    );
+  }
+  const storageBytes = request.storageBytes ?? host.storageBytes;
+  if (storageBytes < minimumStorageBytes) {
+    throw new HrunError(
+      'INVALID_ARGUMENT',
+      `${storageBytes} bytes are too little for a container's writable disk`,
+      { hint: 'the minimum of --storage-size is 32m' },
     );
   }
   if (cpus > maximumVcpus) {
@@ -94,7 +104,7 @@ export function mergeContainerConfig(
     vmMemoryMiB: vmMemoryMiB(memoryBytes),
     ...(!Number.isInteger(cpus) && { cpuLimit: cpus }),
     vcpus: vcpusFor(cpus),
-    storageBytes: request.storageBytes ?? host.storageBytes,
+    storageBytes,
     kernelPath: request.kernelPath ?? host.kernelPath,
     initramfsPath: host.initramfsPath,
     accelerator: request.accelerator ?? host.accelerator,

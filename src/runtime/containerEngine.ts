@@ -14,6 +14,7 @@ import { type ContainerRecord, initialState } from './containerRecord.ts';
 import { copyIn, copyOut, statPath } from './copyFiles.ts';
 import type { AttachOptions, Caller, ContainerEngine, Created, Ended, StopOptions } from './engine.ts';
 import { execProcess } from './execProcess.ts';
+import { requireKernel } from './kernelFile.ts';
 import { initProcessId, openContainerLog } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import { readLogs } from './readLogs.ts';
@@ -50,6 +51,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     signal: AbortSignal,
   ): Promise<ContainerRecord> {
     if (request.name !== undefined) store.refuseTakenName(request.name);
+    if (request.kernelPath !== undefined) await requireKernel(request.kernelPath);
     const image = await deps.images.resolve(request, caller, signal);
     const id = newContainerId();
     const record: ContainerRecord = {

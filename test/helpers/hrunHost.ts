@@ -24,7 +24,8 @@ export interface CommandOptions {
   readonly signal?: AbortSignal;
 }
 
-const endingMs = 2000;
+/** A busy machine takes its time: a limit, which is only reached when something stays. */
+const endingMs = 15_000;
 
 /** An hrun of its own: own root, own daemon. Disposing stops it and fails when anything is left behind. */
 export interface HrunHost extends AsyncDisposable {

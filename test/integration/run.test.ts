@@ -212,7 +212,10 @@ describe('hrun run', () => {
       [['--name', '-bad', 'busybox', 'true'], /bad/],
       [['--network', 'nosuch', 'busybox', 'true'], /nosuch/],
       [['--cap-add', 'NOSUCH', 'busybox', 'true'], /NOSUCH/],
-      [['--kernel', '/no/such/kernel', 'busybox', 'true'], /kernel/],
+      [['--kernel', '/no/such/kernel', 'busybox', 'true'], /\/no\/such\/kernel: .*no such file/],
+      [['--kernel', '/usr', 'busybox', 'true'], /\/usr: it is a directory/],
+      [['--kernel', '/etc/passwd', 'busybox', 'true'], /\/etc\/passwd is no uncompressed/],
+      [['--storage-size', '10k', 'busybox', 'true'], /10240 bytes are too little/],
       [['UPPER CASE', 'true'], /UPPER CASE/],
       [['--accel', 'warp', 'busybox', 'true'], /warp/],
     ];
