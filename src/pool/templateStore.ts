@@ -154,6 +154,11 @@ export class TemplateStore {
   }
 }
 
+/** Of a template that is nowhere but in memory. */
+export function unsavedRecord(facts: Omit<TemplateRecord, Stored>): TemplateRecord {
+  return { version: 1, ...facts, ramSha256: '', ramStoredBytes: 0, stateSha256: '' };
+}
+
 /** A template that clones can be made of, of its parts; it owns `ram`, which is sealed. */
 export function loadedTemplate(record: TemplateRecord, ram: Memfd, stateBytes: Uint8Array): LoadedTemplate {
   using undo = new DisposableStack();

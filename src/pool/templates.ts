@@ -10,6 +10,7 @@ import {
   loadedTemplate,
   type TemplateRecord,
   type TemplateStore,
+  unsavedRecord,
 } from './templateStore.ts';
 
 /** Each holds its guest's RAM in memory: the ones used longest ago are dropped, and read again when they are needed. */
@@ -121,7 +122,14 @@ export class Templates implements Disposable {
       shape: { ...shape, kernelParameters: [...shape.kernelParameters] },
       scope,
     };
-    const record = await store.save(facts, ram, state, signal);
+    const record = await store.save(facts, ram, state, signal).catch((cause: unknown) => {
+      signal.throwIfAborted();
+      deps.log.warn(
+        { template: key, err: cause },
+        'a template could not be written: it lasts as long as this daemon',
+      );
+      return unsavedRecord(facts);
+    });
     deps.log.debug({ template: key, buildMs: record.buildMs }, 'template built');
     undo.move();
     return loadedTemplate(record, ram, state);

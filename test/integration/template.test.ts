@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFile, open, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { type HrunHost, newHrunHost } from '../helpers/hrunHost.ts';
+
+const execute = promisify(execFile);
 
 interface Timing {
   readonly launch: string;
@@ -106,6 +110,21 @@ describe('a template', () => {
       const [key = ''] = await readdir(directory());
       await damage(join(directory(), key, name));
       expect(await launch(), name).to.deep.equal({ launch: 'cloned', why: 'built' });
+    }
+  });
+
+  it('that does not fit on the disk serves as long as the daemon lives', async () => {
+    await launch();
+    await host.ok(['template', 'prune', '--all']);
+    await host.ok(['daemon', 'stop']);
+    await execute('mount', ['-t', 'tmpfs', '-o', 'size=30m,mode=0700', 'small', directory()]);
+    try {
+      expect(await launch()).to.deep.equal({ launch: 'cloned', why: 'built' });
+      expect(await launch()).to.deep.equal({ launch: 'cloned', why: 'found' });
+      expect(await readdir(directory())).to.deep.equal([]);
+    } finally {
+      await host.ok(['daemon', 'stop']);
+      await execute('umount', [directory()]);
     }
   });
 
