@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { type HrunHost, newHrunHost } from '../../helpers/hrunHost.ts';
 import { newNetns, type TestNetns } from '../../helpers/netns.ts';
-import { readFrom, serveIn } from '../../helpers/netService.ts';
+import { nameServerIn, readFrom, serveIn } from '../../helpers/netService.ts';
 
 /** `host` runs hrun; `world` is what lies behind it, reached over one link. */
 describe('hrun run with a network', () => {
@@ -132,6 +132,43 @@ describe('hrun run with a network', () => {
     } finally {
       netns.run('ip', 'route', 'del', '169.254.169.254');
     }
+  });
+
+  it('opens the way to a name that is allowed once it was looked up, and tells no other name', async () => {
+    world.run('ip', 'addr', 'add', '192.0.2.3/24', 'dev', 'w0');
+    await using names = await nameServerIn(world.netns, '192.0.2.2', {
+      'good.example': '192.0.2.3',
+      'bad.example': '192.0.2.2',
+    });
+    await using _server = await serveIn(world.netns, 80, (socket) => void socket.end('80\n'));
+    const { stdout, stderr } = await sh(
+      [
+        ask('192.0.2.3', 80),
+        ask('good.example', 80),
+        ask('192.0.2.3', 80),
+        ask('bad.example', 80),
+        ask('192.0.2.2', 80),
+      ].join('; '),
+      ...['--dns', '192.0.2.2', '--egress', 'allow=good.example:80'],
+    );
+    expect(stdout, stderr).to.equal('refused\n80\n80\nrefused\nrefused\n');
+    expect(names.asked).to.include('good.example').and.not.include('bad.example');
+    const open = await sh(ask('bad.example', 80), '--dns', '192.0.2.2');
+    expect(open.stdout, open.stderr).to.equal('80\n');
+  });
+
+  it('keeps a guest to its rate', async () => {
+    const bytes = 400_000;
+    await using _server = await serveIn(
+      world.netns,
+      80,
+      (socket) => void socket.end(Buffer.alloc(bytes, 'x')),
+    );
+    const script = 'start=$(date +%s); nc 192.0.2.2 80 </dev/null | wc -c; echo $(( $(date +%s) - start ))';
+    const [count, seconds] = (await sh(script, '--net-rate', '50k')).stdout.trim().split('\n').map(Number);
+    expect(count).to.equal(bytes);
+    // at that rate it takes nearly eight seconds; without it none
+    expect(seconds).to.be.greaterThan(4);
   });
 
   it('keeps the address and MAC that a user chose, and refuses what cannot be', async () => {
