@@ -111,7 +111,7 @@ export const fieldTable: Readonly<Record<string, FieldEntry>> = {
     "pid, mount and ipc must be asked for; the network is the host's; a path joins the VM of its container",
   ),
   'linux.devices': guest(
-    "those with fixed numbers that the guest's kernel serves; others are refused, or left out when all devices are allowed",
+    "those the guest's kernel serves, and nodes nobody may use; a device of the host that may be used is refused, or left out when all are allowed",
   ),
   'linux.netDevices': refused('a device of the host does not move into a microVM'),
   'linux.seccomp': guest('for the init process and every exec'),

@@ -1,9 +1,11 @@
 import { defaultDevices } from './defaults.ts';
 import type { GuestDevice } from './guestRequest.ts';
 import type { LinuxSpec } from './linuxSpec.ts';
+import type { ResourcesSpec } from './resourcesSpec.ts';
 import { invalidField, unsupportedField } from './specFailure.ts';
 
 type DeviceSpec = LinuxSpec['devices'][number];
+type RuleSpec = ResourcesSpec['devices'][number];
 
 /**
  * Character devices whose numbers are fixed in Linux (admin-guide/devices.rst) and that the guest's own kernel serves.
@@ -15,25 +17,24 @@ const guestCharacterDevices: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The device nodes of a container: the spec's default devices, unless its /dev is the host's, and those of `linux.devices`
- * that the guest's kernel has. A privileged container asks for all devices of its host; what the guest lacks of them is
- * left out then, and refused by name otherwise.
+ * The device nodes of a container: the spec's default devices, unless its /dev is the host's, and those of `linux.devices`.
+ * A node for hardware of the host is made as asked for, but where its use is allowed it would be something else in the
+ * guest: then it is left out of a privileged container, which asks for all that its host has, and otherwise refused.
  * @throws HrunError SPEC_INVALID, SPEC_UNSUPPORTED
  */
 export function planDevices(linux: LinuxSpec | undefined, devIsBound: boolean): GuestDevice[] {
-  const wantsAll = (linux?.resources?.devices ?? []).some(
-    ({ allow, type, major, minor }) =>
-      allow && (type === '' || type === 'a') && (major ?? -1n) < 0n && (minor ?? -1n) < 0n,
-  );
+  const rules = linux?.resources?.devices ?? [];
   const own = (linux?.devices ?? []).flatMap((device, index) => {
     const planned = planDevice(device, `linux.devices.${index}`);
-    if (planned === undefined && !wantsAll) {
+    if (isServed(device)) return planned;
+    const use = useOf(device, rules);
+    if (use === 'allowed') {
       throw unsupportedField(
         `linux.devices.${index}`,
         `${device.path} is a device of the host (${device.type} ${device.major}:${device.minor})`,
       );
     }
-    return planned ?? [];
+    return use === 'denied' ? planned : [];
   });
   const usual = devIsBound
     ? []
@@ -41,14 +42,39 @@ export function planDevices(linux: LinuxSpec | undefined, devIsBound: boolean): 
   return [...usual.map((device) => ({ ...device })), ...own];
 }
 
-function planDevice(device: DeviceSpec, field: string): GuestDevice | undefined {
+/** What the rules say of reading or writing a device: the last one that matches decides. */
+function useOf(
+  { type, major, minor }: DeviceSpec,
+  rules: readonly RuleSpec[],
+): 'allowed' | 'denied' | 'privileged' {
+  const matches = (value: bigint | undefined, number: bigint) =>
+    value === undefined || value < 0n || value === number;
+  const kind = type === 'u' ? 'c' : type;
+  const last = rules.findLast(
+    (rule) =>
+      ['', 'a', kind].includes(rule.type) &&
+      matches(rule.major, major) &&
+      matches(rule.minor, minor) &&
+      (rule.access === '' || /[rw]/.test(rule.access)),
+  );
+  if (!last?.allow) return 'denied';
+  return last.type === '' || last.type === 'a' ? 'privileged' : 'allowed';
+}
+
+function isServed({ type, major, minor }: DeviceSpec): boolean {
+  return type === 'p' || (type !== 'b' && guestCharacterDevices.has(`${major}:${minor}`));
+}
+
+function planDevice(device: DeviceSpec, field: string): GuestDevice {
   const { path, type, major, minor } = device;
   if (!path.startsWith('/')) throw invalidField(`${field}.path`, `${JSON.stringify(path)} is not absolute`);
   if (!['b', 'c', 'u', 'p'].includes(type)) {
     throw invalidField(`${field}.type`, `${JSON.stringify(type)} is no type of device`);
   }
-  const isServed = type === 'p' || (type !== 'b' && guestCharacterDevices.has(`${major}:${minor}`));
-  if (!isServed) return undefined;
+  // dev_t of Linux: 12 bits and 20 bits.
+  if (major < 0n || major >= 4096n || minor < 0n || minor >= 1_048_576n) {
+    throw invalidField(field, `no device has the number ${major}:${minor}`);
+  }
   return {
     path,
     type: type === 'u' ? 'c' : type,

@@ -122,9 +122,13 @@ describe('the plan of a config.json', () => {
       uid: 5,
       gid: 0,
     });
-    expect(refusal({ linux: { ...linux, devices: [fuse, disk] } })).to.match(
+    const granted = { devices: [{ allow: true, type: 'b', major: 8, minor: 0, access: 'r' }] };
+    expect(refusal({ linux: { ...linux, devices: [fuse, disk], resources: granted } })).to.match(
       /unsupported: .*linux\.devices\.1: \/dev\/sda/,
     );
+    const none = { devices: [{ allow: false, access: 'rwm' }] };
+    const unusable = plan({ linux: { ...linux, devices: [disk], resources: none } });
+    expect(unusable.guest.devices.at(-1)).to.include({ path: '/dev/sda', type: 'b', major: 8 });
     const all = { devices: [{ allow: true, access: 'rwm' }] };
     const privileged = plan({ linux: { ...linux, devices: [fuse, disk], resources: all } });
     expect(privileged.guest.devices.map(({ path }) => path))
