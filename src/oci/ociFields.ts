@@ -43,7 +43,7 @@ export const fieldTable: Readonly<Record<string, FieldEntry>> = {
     "a bind is part of the share; `/proc`, `/sys`, `/sys/fs/cgroup` and `/dev/mqueue` are the guest's",
   ),
   'mounts[].options': both(
-    "all of the spec's; read-only is enforced by the host too; propagation ends at the VM; `idmap`, `remount` are refused",
+    "all of the spec's; read-only is enforced by the host too; propagation ends at the VM; those of a file system have no effect on a bind, as with runc; `idmap`, `remount` are refused",
   ),
   'mounts[].uidMappings': refused('a file system of the host cannot be mapped inside the guest'),
   'mounts[].gidMappings': refused('as uidMappings'),

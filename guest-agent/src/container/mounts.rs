@@ -103,13 +103,9 @@ pub fn inject(
     })
 }
 
-/// `tree` is a copy of a mount that is attached nowhere yet.
+/// `tree` is a copy of a mount that is attached nowhere yet. It keeps the options of its file system, whatever is asked for,
+/// as the kernel and runc have it.
 fn bind(root: BorrowedFd<'_>, destination: &Path, tree: OwnedFd, options: &MountOptions) -> Result<()> {
-    if let Some(option) = options.data.first() {
-        return Err(Failure::invalid(format!(
-            "bind mounts cannot have any filesystem-specific options applied: {option:?}"
-        )));
-    }
     let stat = rustix::fs::fstat(&tree).doing(|| "source".into())?;
     let target = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         make_directory(root, destination, Mode::from_raw_mode(DEFAULT_MODE))
