@@ -107,9 +107,10 @@ test: build test-packages check ## everything that must hold: unit tests, real V
 ACCEPT ?= ../shared/accept
 
 .PHONY: conformance
-conformance: build ## put hrun in runc's place under podman, dockerd and containerd, and live through whole lives
+conformance: build ## put hrun in runc's place under podman, dockerd and containerd, then run the OCI validation suite
 	@build/install-packages test/conformance/packages.txt
 	test/conformance/managers $(ACCEPT) $(abspath $(FRONT))
+	test/conformance/oci-validation $(abspath $(FRONT))
 
 .PHONY: bench
 bench: build ## measure against raw QEMU, podman and runc (ROUNDS=20); raw samples, a table and plots in bench-results/
