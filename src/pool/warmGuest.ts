@@ -9,7 +9,8 @@ import { type GuestVm, personalizeGuest } from './guestVm.ts';
 
 /** Disks for a container that does nothing: an image that is empty, and a writable disk that is forgotten. */
 export interface WarmDisks {
-  readonly imagePath: string;
+  /** Path of the image; made if it is not there. */
+  image(signal: AbortSignal): Promise<string>;
   /** Makes one more writable disk; disposing removes it. */
   scratch(signal: AbortSignal): Promise<{ readonly path: string } & AsyncDisposable>;
 }
@@ -26,7 +27,7 @@ const scratchSerial = 'scratch';
  */
 export async function warmGuest(guest: GuestVm, disks: WarmDisks, signal: AbortSignal): Promise<void> {
   await using scratch = await disks.scratch(signal);
-  const image: Disk = { serial: imageSerial, path: disks.imagePath, readonly: true };
+  const image: Disk = { serial: imageSerial, path: await disks.image(signal), readonly: true };
   const writable: Disk = { serial: scratchSerial, path: scratch.path, readonly: false };
   const { vm } = guest;
   await whileRunning(vm, 'warming up', signal, async (alive) => {

@@ -109,11 +109,12 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     table: config.bridge.replaceAll(/[^a-zA-Z0-9_]/g, '_'),
     log,
   });
-  const build = async (until: AbortSignal): Promise<BuildDeps> => ({
+  const warm = warmDisks(paths.cache, config.storageBytes);
+  const build = async (): Promise<BuildDeps> => ({
     ...(await host.vmm()),
     vmsDir: paths.vms,
     limits: config,
-    warmDisks: await warmDisks(paths.cache, config.storageBytes, until),
+    warmDisks: warm,
   });
   const templates = new Templates({
     store: await TemplateStore.open(join(paths.cache, 'templates')),

@@ -151,8 +151,8 @@ export async function openContainerVm(
     await deps.store.update(id, { ...starting, vmRunDir: reservation.runDir });
     return reservation;
   };
-  const [disk, reservation, scratchPath] = await allSettled([
-    deps.images.openDisk(config.imageId, progress, signal).then((opened) => undo.use(opened)),
+  const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
+  const [reservation, scratchPath] = await allSettled([
     reserve(),
     scratchDisk(id, config.storageBytes, config.autoRemove, deps, signal),
   ]);

@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../base/errors.ts';
 import { newVmId } from '../base/ids.ts';
@@ -9,19 +9,16 @@ import { createScratchDisk } from './scratchDisk.ts';
 const imageBytes = 8 * 1024 * 1024;
 
 /** The disks of the container that warms a guest up: of the same make as every container's, with nothing on them. */
-export async function warmDisks(
-  cacheDirectory: string,
-  storageBytes: number,
-  signal: AbortSignal,
-): Promise<WarmDisks> {
-  await mkdir(cacheDirectory, { recursive: true, mode: 0o700 });
-  const imagePath = join(cacheDirectory, 'warm-image.ext4');
-  await makeOnce(imagePath, signal);
+export function warmDisks(cacheDirectory: string, storageBytes: number): WarmDisks {
   return {
-    imagePath,
-    async scratch(inner) {
+    async image(signal) {
+      const path = join(cacheDirectory, 'warm-image.ext4');
+      await makeOnce(path, signal);
+      return path;
+    },
+    async scratch(signal) {
       const path = join(cacheDirectory, `warm-${newVmId()}.raw`);
-      await createScratchDisk({ path, sizeBytes: storageBytes, journal: false }, cacheDirectory, inner);
+      await createScratchDisk({ path, sizeBytes: storageBytes, journal: false }, cacheDirectory, signal);
       return { path, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
     },
   };

@@ -24,7 +24,7 @@ describe('whatever dies', () => {
   before(async () => {
     host = await newHrunHost();
     // what is in the directory of microVMs belongs to a command then
-    await writeFile(join(host.directory, 'config.json'), JSON.stringify({ poolReady: 0 }));
+    await writeFile(join(host.directory, 'config.json'), JSON.stringify({ network: 'none', poolReady: 0 }));
     await host.ok(['run', '--rm', 'busybox', 'true']);
   });
   after(() => host[Symbol.asyncDispose]());

@@ -202,7 +202,10 @@ describe('bad images', () => {
     await using small = await mountMemory(directory.path, '56m');
     await using other = await newHrunHost();
     // a template would take all the room there is
-    await writeFile(join(other.directory, 'config.json'), JSON.stringify({ templateScope: 'none' }));
+    await writeFile(
+      join(other.directory, 'config.json'),
+      JSON.stringify({ network: 'none', templateScope: 'none' }),
+    );
     const env = { HRUN_ROOT: small.path };
     const files = async () => (await readdir(small.path, { recursive: true })).toSorted();
     // As files they take four times the room they have in the archive, so it shows while they are written.

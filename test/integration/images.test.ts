@@ -97,6 +97,7 @@ describe('images', () => {
     });
 
     it('cost nothing the second time: no microVM but the container’s, no disk touched', async () => {
+      await host.ok(['pool', 'set', '--ready', '0']);
       const before = await disks();
       const made: string[] = [];
       await using _watching = watchVms(join(host.run, 'vms'), made);

@@ -19,7 +19,7 @@ describe('a template', () => {
   before(async () => {
     host = await newHrunHost();
     // every launch is one of its own
-    await writeFile(join(host.directory, 'config.json'), JSON.stringify({ poolReady: 0 }));
+    await writeFile(join(host.directory, 'config.json'), JSON.stringify({ network: 'none', poolReady: 0 }));
   });
   after(() => host[Symbol.asyncDispose]());
 
