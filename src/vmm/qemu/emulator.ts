@@ -4,6 +4,8 @@ import { printable } from '../../base/text.ts';
 import { identifyProcess, type ProcessIdentity, signalProcess, waitUntilGone } from '../../sys/processes.ts';
 
 const stderrBytes = 64 * 1024;
+/** Said of every network device at start: its cable comes later. */
+const unconnectedHub = /^.*warning: hub \d+ is not connected to host network$/gm;
 /** Where the first of `descriptors` lands in QEMU. */
 export const firstInheritedFd = 3;
 
@@ -67,6 +69,7 @@ function exitOf(child: ChildProcess): Promise<string> {
     const how = signalName === null ? `ended with code ${code}` : `was ended by ${signalName}`;
     const why = Buffer.concat(said)
       .toString('utf8')
+      .replaceAll(unconnectedHub, '')
       .trim()
       .replaceAll(/\s*\n\s*/g, '; ');
     resolve(why === '' ? `QEMU ${how}` : `QEMU ${how}: ${printable(why, 2000)}`);
