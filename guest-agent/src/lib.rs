@@ -11,6 +11,7 @@ mod device_filter;
 mod disks;
 mod failure;
 pub mod link;
+mod names;
 mod network;
 mod personalize;
 mod process;

@@ -29,6 +29,8 @@ export interface AgentClient {
   readonly exec: Unary<t.ExecInit, t.ExecResponse>;
   /** Joins one process: its output from the given offsets on, and its input. Ends when `signal` fires. */
   attach(open: t.AttachOpenInit, signal: AbortSignal): Promise<Attachment>;
+  /** Has the agent listen at an address of the guest's loopback network, port 53. Ends when `signal` fires. */
+  relayNames(address: string, signal: AbortSignal): Promise<NameRelay>;
   signal(request: t.SignalInit, signal: AbortSignal): Promise<void>;
   releaseProcess(request: t.ReleaseProcessInit, signal: AbortSignal): Promise<void>;
   listProcesses(containerId: string, signal: AbortSignal): Promise<t.ProcessInfo[]>;
@@ -38,6 +40,12 @@ export interface AgentClient {
   extractArchive(request: t.ExtractArchiveInit, signal: AbortSignal): Promise<void>;
   readonly statPath: Unary<t.StatPathInit, t.StatPathResponse>;
   shutdown(signal: AbortSignal): Promise<void>;
+}
+
+/** Queries of guests to a name server of the host, and its answers. Disposing ends the call. */
+export interface NameRelay extends Disposable {
+  readonly queries: AsyncIterable<t.NameQuery>;
+  answer(answer: t.NameAnswerInit): Promise<void>;
 }
 
 /** Disposing ends the call, not the process. */
@@ -66,6 +74,7 @@ export function agentClient(caller: Caller): AgentClient {
   const extractArchive = unaryCall(caller, method.extractArchive, undefined);
   const shutdown = unaryCall(caller, method.shutdown, undefined);
   const attach = bidiCall(caller, method.attach);
+  const relayNames = bidiCall(caller, method.relayNames);
   return {
     hello: unaryCall(caller, method.hello, quickLimitMs),
     personalize: unaryCall(caller, method.personalize, quickLimitMs),
@@ -83,6 +92,15 @@ export function agentClient(caller: Caller): AgentClient {
       const stream = attach(signal);
       await stream.send({ message: { case: 'open', value: open } });
       return attachment(stream);
+    },
+    relayNames: async (address, signal) => {
+      const stream = relayNames(signal);
+      await stream.send({ message: { case: 'open', value: { address } } });
+      return {
+        queries: stream.messages,
+        answer: (answer) => stream.send({ message: { case: 'answer', value: answer } }),
+        [Symbol.dispose]: () => stream[Symbol.dispose](),
+      };
     },
     signal: async (request, signal) => void (await signalProcess(request, signal)),
     releaseProcess: async (request, signal) => void (await releaseProcess(request, signal)),

@@ -9,6 +9,7 @@ export type MountInit = MessageInitShape<typeof contract.MountSchema>;
 export type ProcessInit = MessageInitShape<typeof contract.ProcessSchema>;
 export type UpdateContainerInit = MessageInitShape<typeof contract.UpdateContainerRequestSchema>;
 export type ExecInit = MessageInitShape<typeof contract.ExecRequestSchema>;
+export type NameAnswerInit = MessageInitShape<typeof contract.NameAnswerSchema>;
 export type SignalInit = MessageInitShape<typeof contract.SignalRequestSchema>;
 export type ReleaseProcessInit = MessageInitShape<typeof contract.ReleaseProcessRequestSchema>;
 export type UnpackLayersInit = MessageInitShape<typeof contract.UnpackLayersRequestSchema>;
@@ -32,6 +33,7 @@ export type {
   PersonalizeResponse,
   ProcessExit,
   ProcessInfo,
+  RelayNamesResponse as NameQuery,
   StatPathResponse,
   UnpackLayersResponse,
 } from './generated/hrun/agent/v1/agent_pb.ts';

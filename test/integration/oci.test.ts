@@ -356,6 +356,41 @@ describe("in runc's place", () => {
     await host.ok(['delete', '--force', 'c']);
   });
 
+  it('kills a paused container, and pauses only what runs', async () => {
+    const pid = await running('c', { args: ['sh', '-c', 'while :; do sleep 0.01; done'] });
+    await host.ok(['pause', 'c']);
+    expect(await state('c')).to.include({ status: 'paused', pid });
+    const exec = await host.hrun(['oci', 'exec', 'c', 'true']);
+    expect(exec.stderr).to.contain('cannot exec in a paused container');
+    expect((await host.hrun(['delete', 'c'])).stderr).to.contain('that is not stopped: paused');
+    await host.ok(['resume', 'c']);
+    expect((await host.hrun(['oci', 'exec', 'c', 'true'])).code).to.equal(0);
+    await host.ok(['pause', 'c']);
+    await host.ok(['oci', 'kill', 'c', 'KILL']);
+    await stopped('c');
+  });
+
+  it('changes limits of a living container and tells its numbers', async () => {
+    await running('c', { args: ['sleep', '1000'] });
+    await host.ok(['update', '--memory', '80m', '--pids-limit', '33', 'c']);
+    const { data } = JSON.parse(await host.ok(['oci', 'events', '--stats', 'c']));
+    expect(data.pids.limit).to.equal(33);
+    expect(data.guest['memory.max'].trim()).to.equal(String(80 * 1024 * 1024));
+    expect(data.memory.usage.usage).to.be.greaterThan(0);
+    const nonsense = await host.hrun(['update', '--resources', '-', 'c'], {
+      input: '{"memory":{"limit":"x"}}',
+    });
+    expect([nonsense.code, nonsense.stderr.includes('memory.limit')]).to.deep.equal([1, true]);
+  });
+
+  it('refuses a caller in a user namespace with one clear error', async () => {
+    await using other = await newHrunHost();
+    await config({ args: ['true'] });
+    const command = ['-r', '-m', other.path, 'create', '--bundle', bundle, 'c'];
+    const { code, stderr } = await resultOf(other.startOther('unshare', command));
+    expect([code, stderr.includes('rootless containers are not supported')]).to.deep.equal([1, true]);
+  });
+
   it('goes on when the daemon is killed, and knows what happened meanwhile', async () => {
     const script = 'i=0; while [ $i -lt 40 ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 5';
     await config({ args: ['sh', '-c', script] });

@@ -697,6 +697,48 @@ pub struct ContainerStatsResponse {
     >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayNamesRequest {
+    #[prost(oneof = "relay_names_request::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<relay_names_request::Message>,
+}
+/// Nested message and enum types in `RelayNamesRequest`.
+pub mod relay_names_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Message {
+        /// first message, exactly once
+        #[prost(message, tag = "1")]
+        Open(super::RelayNamesOpen),
+        #[prost(message, tag = "2")]
+        Answer(super::NameAnswer),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayNamesOpen {
+    /// IPv4 address in 127.0.0.0/8; port 53, datagrams and streams.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NameAnswer {
+    /// Of the query. At most 256 queries wait for an answer; what comes beyond is dropped.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// A DNS message, or nothing when there is no answer.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayNamesResponse {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// A DNS message of up to 65535 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// It came over a stream, where the answer may be long.
+    #[prost(bool, tag = "3")]
+    pub over_stream: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SignalRequest {
     #[prost(string, tag = "1")]
     pub container_id: ::prost::alloc::string::String,
@@ -1504,6 +1546,32 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("hrun.agent.v1.AgentService", "Attach"));
             self.inner.streaming(req, path, codec).await
         }
+        /// A name server of the host for whoever asks an address of the guest's loopback network: queries come out of this stream,
+        /// answers go in. A second call takes the place of the first; it ends with its connection.
+        pub async fn relay_names(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::RelayNamesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RelayNamesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/RelayNames",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hrun.agent.v1.AgentService", "RelayNames"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Sends a signal to one process, or to every process of a container.
         pub async fn signal(
             &mut self,
@@ -1845,6 +1913,18 @@ pub mod agent_service_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AttachRequest>>,
         ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
+        /// Server streaming response type for the RelayNames method.
+        type RelayNamesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RelayNamesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A name server of the host for whoever asks an address of the guest's loopback network: queries come out of this stream,
+        /// answers go in. A second call takes the place of the first; it ends with its connection.
+        async fn relay_names(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::RelayNamesRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::RelayNamesStream>, tonic::Status>;
         /// Sends a signal to one process, or to every process of a container.
         async fn signal(
             &self,
@@ -2568,6 +2648,54 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AttachSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/RelayNames" => {
+                    #[allow(non_camel_case_types)]
+                    struct RelayNamesSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::StreamingService<super::RelayNamesRequest>
+                    for RelayNamesSvc<T> {
+                        type Response = super::RelayNamesResponse;
+                        type ResponseStream = T::RelayNamesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::RelayNamesRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::relay_names(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RelayNamesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -10,8 +10,9 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::archives::UnpackStream;
 use super::{Agent, to_the_end};
 use crate::contract::agent_service_server::AgentService;
-use crate::contract::{self, attach_request};
+use crate::contract::{self, attach_request, relay_names_request};
 use crate::failure::Failure;
+use crate::names::NameRelay;
 use crate::process::{self, Attachment};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -123,6 +124,17 @@ impl AgentService for Service {
         };
         let process = self.0.container(&open.container_id)?.process(&open.process_id)?;
         Ok(Response::new(process::attach(process, &open, requests)?))
+    }
+
+    type RelayNamesStream = NameRelay;
+
+    async fn relay_names(&self, request: Request<Streaming<contract::RelayNamesRequest>>) -> Answer<NameRelay> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|request| request.message);
+        let Some(relay_names_request::Message::Open(open)) = first else {
+            return Err(Failure::invalid("a relay of names begins with its opening").into());
+        };
+        Ok(Response::new(NameRelay::open(&open.address, requests).await?))
     }
 
     async fn signal(&self, request: Request<contract::SignalRequest>) -> Answer<contract::SignalResponse> {

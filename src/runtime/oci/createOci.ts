@@ -26,6 +26,7 @@ import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciCreateRequest } from './ociEngine.ts';
 import type { HostCgroup, OciRecord } from './ociRecord.ts';
 import { writePidFile } from './pidFile.ts';
+import { refuseRootless } from './rootless.ts';
 import { specState } from './runcState.ts';
 import { StandInLink } from './standInLink.ts';
 import { superviseOci } from './superviseOci.ts';
@@ -49,6 +50,7 @@ export async function createOci(
   signal: AbortSignal,
 ): Promise<LiveOci> {
   const { store } = deps;
+  await refuseRootless(caller.uid);
   using _name = store.reserve(request.name.scope, request.name.id);
   const bundle = await readBundle(request.bundle, caller.files, signal);
   checkConsole(request, bundle);
@@ -187,6 +189,7 @@ async function recordOf(
     vcpus: size.vcpus,
     cgroups: [],
     execs: [],
+    relaysNames: false,
     interfaces: [],
   };
 }

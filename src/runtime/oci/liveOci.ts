@@ -29,6 +29,8 @@ export interface LiveOci {
   readonly ended: Promise<number>;
   /** Settles once the stand-in is gone too; never rejects. */
   readonly finished: Promise<void>;
+  /** Aborted when its end begins. */
+  readonly over: AbortSignal;
   /** Ends the container at once, whatever its guest says. `code` is told as its exit code. */
   tearDown(code: number, why: string): void;
 }

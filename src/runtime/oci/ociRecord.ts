@@ -54,6 +54,8 @@ export const OciRecordSchema = z.object({
   /** Directories of the host's cgroups, as the daemon sees them. */
   cgroups: z.array(z.object({ controllers: z.array(z.string()), directory: z.string() })),
   execs: z.array(ExecSchema),
+  /** Its resolv.conf names the server that dockerd runs in its network namespace. */
+  relaysNames: z.boolean(),
   /** Of the network namespace, that the microVM has taken over. */
   interfaces: z.array(z.string()),
 });

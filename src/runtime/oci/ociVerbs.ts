@@ -8,6 +8,7 @@ import { execOci } from './execOci.ts';
 import { runHooks } from './hooks.ts';
 import { killOci } from './killOci.ts';
 import type { LiveOci } from './liveOci.ts';
+import { asksDockerResolver, relayNames } from './nameRelay.ts';
 import { connectNetwork } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciEngine, OciName } from './ociEngine.ts';
@@ -54,13 +55,20 @@ export function ociEngine(deps: OciDeps): OciEngine {
       throw new HrunError('WRONG_STATE', 'cannot start a container that has stopped');
     }
     const live = liveOf(record);
+    const spec = parseRuntimeSpec(await store.config(record.id));
     await connectNetwork(record, live, deps, signal);
+    const relaysNames =
+      record.sandbox === record.id && (await asksDockerResolver(spec, record.bundle, caller.files, signal));
+    if (relaysNames) {
+      await store.update(record.id, { relaysNames });
+      relayNames(live.sandbox.guest, live.link.process.pid, deps.log, live.over);
+    }
     const { client } = await live.sandbox.guest.agent(signal);
     await client.startContainer(record.id, signal);
     const running = await store.update(record.id, (now) =>
       now.status === 'created' ? { status: 'running' } : {},
     );
-    const hooks = parseRuntimeSpec(await store.config(record.id)).hooks?.poststart ?? [];
+    const hooks = spec.hooks?.poststart ?? [];
     const state = specState(running, 'running', running.standIn?.pid);
     try {
       await runHooks({ name: 'poststart', hooks, state, bundle: running.bundle }, caller.files, signal);

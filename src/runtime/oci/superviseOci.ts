@@ -6,6 +6,7 @@ import type { ContainerId } from '../../base/ids.ts';
 import type { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
+import { relayNames } from './nameRelay.ts';
 import { disconnectNetwork } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciRecord } from './ociRecord.ts';
@@ -53,9 +54,12 @@ export function superviseOci(
       return { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
     }
   };
+  const over = new AbortController();
+  if (record.relaysNames) relayNames(sandbox.guest, link.process.pid, deps.log, over.signal);
   let emulatorGone: Promise<void> | undefined;
   const ended = awaitEnd().then(async (end) => {
     signals[Symbol.dispose]();
+    over.abort();
     ({ emulatorGone } = await carryOutEnd(live, end, deps));
     return end.exitCode;
   });
@@ -79,6 +83,7 @@ export function superviseOci(
     execs,
     ended,
     finished,
+    over: over.signal,
     tearDown(code, why) {
       told ??= { exitCode: code, oomKilled: false, error: why };
       tornDown.abort(new HrunError('CANCELLED', why));
