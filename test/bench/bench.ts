@@ -9,6 +9,8 @@ export interface Bench {
   /** Idle containers that the density group starts at most. */
   readonly density: number;
   readonly record: Recorder;
+  /** Fires when the user has had enough: what was begun is taken down, what was measured is kept. */
+  readonly interrupted: AbortSignal;
 }
 
 export interface Case {
@@ -68,6 +70,7 @@ export async function alternate(group: string, cases: readonly Case[], bench: Be
     const order = cases.map((_, index) => cases[(index + round) % cases.length]);
     for (const item of order) {
       if (item === undefined || failed.has(item)) continue;
+      bench.interrupted.throwIfAborted();
       try {
         bench.record.add(group, item.name, await item.sample());
       } catch (error) {

@@ -48,6 +48,10 @@ async function compareFiles([before, after]: readonly string[]): Promise<string>
 async function measure(): Promise<number> {
   const startedAt = new Date().toISOString();
   const record = new Recorder((line) => process.stderr.write(`${line}\n`));
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
+  }
   await using host = await newHrunHost();
   await host.ok(['run', '--rm', 'busybox', 'true']);
   const facts = await hostFacts(host);
@@ -55,10 +59,12 @@ async function measure(): Promise<number> {
     host,
     rounds: positive('--rounds', values.rounds),
     density: positive('--density', values.density),
+    interrupted: interrupted.signal,
     accelerator: facts.accelerator === 'kvm' ? 'kvm' : 'tcg',
     record,
   };
   for (const group of chosenGroups()) {
+    if (interrupted.signal.aborted) break;
     process.stderr.write(`measuring: ${group.about}\n`);
     try {
       await group.run(bench);

@@ -34,9 +34,13 @@ export async function openPodman(directory: string): Promise<Podman> {
     ].join('\n'),
   );
   const script = 'umount /sys/fs/cgroup/unified 2>/dev/null; echo ready; exec sleep infinity';
-  const holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const holder = spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private', 'sh', '-c', script],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
   undo.defer(async () => {
     holder.kill('SIGKILL');
     if (holder.exitCode === null && holder.signalCode === null) await once(holder, 'exit');

@@ -1,7 +1,11 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { type HrunHost, hrunPath, newHrunHost } from '../helpers/hrunHost.ts';
 import { type PtyCommand, startOnPty } from '../helpers/pty.ts';
 
+const execute = promisify(execFile);
 const ctrlC = '\x03';
 const ctrlP = '\x10';
 const ctrlQ = '\x11';
@@ -103,6 +107,16 @@ describe('a terminal, through the whole chain', () => {
     pty.type(`${ctrlP}${ctrlQ}`);
     expect(await pty.exit()).to.equal(0);
     expect(await host.ok(['top', 'holder'])).to.contain('trap');
+  });
+
+  it('shows progress as bars, and elsewhere as lines', async () => {
+    const file = join(host.directory, 'root.tar');
+    await execute('tar', ['-C', '/usr/share/common-licenses', '-cf', file, '.']);
+    await using pty = open('import', file, 'licenses');
+    expect(await pty.exit()).to.equal(0);
+    expect(pty.text).to.match(/root\.tar: Loading \[=+> *\] [\d.]+k?M?B\/[\d.]+k?M?B/);
+    const { stderr } = await host.hrun(['import', file, 'licenses']);
+    expect(stderr).to.equal(`${file}: Loading\n`);
   });
 
   it('is refused where there is none', async () => {

@@ -21,6 +21,7 @@ async function burst(atOnce: number, bench: Bench): Promise<void> {
   let failures = 0;
   const worker = async () => {
     while (started++ < launchesPerBurst) {
+      bench.interrupted.throwIfAborted();
       const begin = performance.now();
       const { code, stderr } = await host.hrun(['run', '--rm', 'busybox', 'true']);
       if (code === 0) record.add(group, name, performance.now() - begin);

@@ -25,6 +25,7 @@ export const density: Group = {
     const running: Idle[] = [];
     try {
       while (running.length < bench.density && freemem() > reserveBytes) {
+        bench.interrupted.throwIfAborted();
         running.push(await startIdle(`idle${running.length}`, bench));
       }
       record.add(group, 'idle containers', running.length, 'containers', 'higher');

@@ -91,7 +91,8 @@ describe('the report of the benchmark', () => {
         throw new Error('broken');
       },
     };
-    const bench = { rounds: 3, record } as unknown as Bench;
+    const { signal: interrupted } = new AbortController();
+    const bench = { rounds: 3, record, interrupted } as unknown as Bench;
     await alternate('launch', [good('a'), bad, good('b')], bench);
     expect(order).to.deep.equal(['a', 'b', 'b', 'a', 'b', 'a']);
     expect(record.failures).to.deep.equal([{ group: 'launch', name: 'bad', message: 'broken' }]);
