@@ -51,6 +51,8 @@ const ConfigFile = z.strictObject({
     .regex(/^[a-zA-Z0-9_.-]{1,15}$/)
     .default('hrun0'),
   bridgeSubnet: z.string().default('10.213.0.0/16'),
+  cniConfigDir: absolutePath.default('/etc/cni/net.d'),
+  cniPath: z.array(absolutePath).default(['/opt/cni/bin', '/usr/lib/cni']),
   bridgeSubnet6: z.string().default('fd68:7275:6e00::/64'),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
@@ -91,6 +93,9 @@ export interface Config {
   /** Its ranges; that of IPv6 may be empty. */
   readonly bridgeSubnet: string;
   readonly bridgeSubnet6: string;
+  /** Where CNI configurations and plugins are. */
+  readonly cniConfigDir: string;
+  readonly cniPath: readonly string[];
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -150,6 +155,8 @@ export function parseConfig(text: string, path: string): Config {
     bridge: file.bridge,
     bridgeSubnet: file.bridgeSubnet,
     bridgeSubnet6: file.bridgeSubnet6,
+    cniConfigDir: file.cniConfigDir,
+    cniPath: file.cniPath,
     logLevel: file.logLevel,
   };
 }

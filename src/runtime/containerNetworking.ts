@@ -4,39 +4,37 @@ import type { ContainerNetwork } from '../network/containerNetwork.ts';
 import type { Attached, NewlyAttached } from '../network/fabric.ts';
 import { readIp } from '../network/ipAddress.ts';
 import type { NetworkDefinition } from '../network/networkDefinition.ts';
-import type { GuestVm } from '../pool/guestVm.ts';
 import type { CallerFiles } from './callerFiles.ts';
+import { adoptCniNetworking, openCniNetworking } from './cniNetworking.ts';
 import { configureGuestNetwork } from './configureGuestNetwork.ts';
 import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
-import { type NameFiles, nameFiles } from './guestNames.ts';
-import type { NetworkCaller } from './networkCaller.ts';
+import { nameFiles } from './guestNames.ts';
+import type { ContainerNetworking, NetworkCaller } from './networkCaller.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
+/** `--network cni:NAME`. */
+const cniPrefix = 'cni:';
 const maxResolvConfBytes = 64 * 1024;
 
-/** The places of one container in its networks, before and while it runs. Disposing gives them back. */
-export interface ContainerNetworking extends AsyncDisposable {
-  readonly names: NameFiles;
-  /** Connects the guest's devices to the host and tells the agent what they are. */
-  connect(guest: GuestVm, signal: AbortSignal): Promise<void>;
-}
-
-type NetworkingDeps = Pick<RuntimeDeps, 'networks' | 'networkStore' | 'store'>;
+type NetworkingDeps = Pick<RuntimeDeps, 'config' | 'log' | 'networks' | 'networkStore' | 'store'>;
 
 /**
  * Finds the container a place in each of its networks, in the caller's network namespace, and writes it down.
  * @throws HrunError NOT_FOUND for a network, PORT_IN_USE, ALREADY_EXISTS and the like; nothing is left behind then
  */
 export async function openContainerNetworking(
-  { id, name, config }: ContainerRecord,
+  record: ContainerRecord,
   deps: NetworkingDeps,
   caller: NetworkCaller,
   signal: AbortSignal,
 ): Promise<ContainerNetworking> {
+  const { id, name, config } = record;
   const { network } = config;
   if (network.connections.length === 0) return withoutNetwork(config);
-  await using undo = new AsyncDisposableStack();
   const host = await readResolvConf(caller.files, signal);
+  const cniName = cniNameOf(network);
+  if (cniName !== undefined) return await openCniNetworking(record, cniName, host, deps, caller);
+  await using undo = new AsyncDisposableStack();
   const upstream = network.dns.length > 0 ? network.dns : host.servers;
   const attached: NewlyAttached[] = [];
   for (const [index, connection] of network.connections.entries()) {
@@ -65,9 +63,17 @@ export async function openContainerNetworking(
   };
 }
 
+function cniNameOf({ connections }: ContainerNetwork): string | undefined {
+  const name = connections[0]?.network;
+  return name?.startsWith(cniPrefix) ? name.slice(cniPrefix.length) : undefined;
+}
+
 /** The places of a container that an earlier daemon started. */
-export function adoptContainerNetworking({ state }: ContainerRecord, deps: NetworkingDeps): AsyncDisposable {
+export function adoptContainerNetworking(record: ContainerRecord, deps: NetworkingDeps): AsyncDisposable {
+  const { state } = record;
   const owned = new AsyncDisposableStack();
+  const cni = adoptCniNetworking(record, deps);
+  if (cni !== undefined) owned.use(cni);
   for (const endpoint of state.endpoints ?? []) {
     const network = deps.networkStore.list().find(({ id }) => id === endpoint.networkId);
     if (network === undefined || state.vm === undefined) continue;
@@ -159,7 +165,7 @@ export function checkConnections(
   { connections, ports }: ContainerNetwork,
   { networkStore }: Pick<RuntimeDeps, 'networkStore'>,
 ): void {
-  for (const { network } of connections) networkStore.find(network);
+  for (const { network } of connections) if (!network.startsWith(cniPrefix)) networkStore.find(network);
   if (connections.length > 1) {
     throw new HrunError('INVALID_ARGUMENT', `a microVM has one network device, not ${connections.length}`, {
       hint: 'name one network',

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { ContainerId } from '../base/ids.ts';
+import { CniRecordSchema } from '../network/cni/cniNetwork.ts';
 import { ContainerNetworkSchema, noNetwork } from '../network/containerNetwork.ts';
 import { EndpointSchema } from '../network/endpoint.ts';
 
@@ -89,6 +90,8 @@ const ContainerStateSchema = z.object({
   accelerator: z.enum(['kvm', 'tcg']).optional(),
   /** Its places in networks; leased from before they are used until the container has ended. */
   endpoints: z.array(EndpointSchema).optional(),
+  /** What CNI plugins made for it, until they have undone it. */
+  cni: CniRecordSchema.optional(),
 });
 
 export const ContainerRecordSchema = z.object({

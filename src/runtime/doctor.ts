@@ -103,13 +103,13 @@ async function shareFinding(deps: DoctorDeps): Promise<Finding> {
 
 async function networkFinding(): Promise<Finding> {
   const missing: string[] = [];
-  for (const tool of ['nft', 'ip']) if ((await findTool(tool)) === undefined) missing.push(tool);
+  for (const tool of ['nft']) if ((await findTool(tool)) === undefined) missing.push(tool);
   if (!(await isReadWritable('/dev/net/tun'))) missing.push('/dev/net/tun');
-  if (missing.length === 0) return { status: 'ok', detail: 'nftables, iproute2 and /dev/net/tun are there' };
+  if (missing.length === 0) return { status: 'ok', detail: 'nftables and /dev/net/tun are there' };
   return {
     status: 'warn',
     detail: `missing: ${missing.join(', ')}`,
-    remedy: 'containers have loopback only; install nftables and iproute2 for networks',
+    remedy: 'containers have loopback only; install nftables for networks',
   };
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerId } from '../base/ids.ts';
 import { identifyProcess, signalProcess, waitUntilGone } from '../sys/processes.ts';
+import { adoptCniNetworking } from './cniNetworking.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { adoptShares } from './shares.ts';
 import { resumeContainer, undoStart } from './startContainer.ts';
@@ -39,6 +40,7 @@ export async function recoverContainers(
       continue;
     }
     deps.log.info({ container: id, name }, 'undoing a start that an earlier daemon did not finish');
+    await adoptCniNetworking(deps.store.known(id), deps)?.[Symbol.asyncDispose]();
     await undoStart(id, deps);
   }
   for (const record of running) {

@@ -103,6 +103,7 @@ export async function undoStart(id: ContainerId, deps: Pick<RuntimeDeps, 'store'
     vmRunDir: undefined,
     standInPid: undefined,
     endpoints: undefined,
+    cni: undefined,
   });
 }
 
@@ -200,6 +201,7 @@ async function recordEnd(id: ContainerId, end: ContainerEnd, deps: RuntimeDeps):
         vmRunDir: undefined,
         standInPid: undefined,
         endpoints: undefined,
+        cni: undefined,
       });
       return;
     } catch (error) {

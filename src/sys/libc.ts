@@ -25,6 +25,7 @@ export interface Libc {
   getsockname(fd: number, address: Uint8Array, length: Uint32Array): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setns(fd: number, kind: number): number;
+  unshare(flags: number): number;
   syscall(number: number, a: number, b: number, c: number, d: number): number;
   /** Blocks on a pool thread; settles with 0 or the errno. */
   connect(fd: number, address: Uint8Array): Promise<number>;
@@ -63,6 +64,7 @@ function load(): Libc {
     sendmsg: loadSendmsg(koffi),
     getsockname: self.func('int getsockname(int fd, void *address, uint32_t *length)'),
     ioctl: self.func('int ioctl(int fd, unsigned long request, void *argument)'),
+    unshare: self.func('int unshare(int flags)'),
     setns: self.func('int setns(int fd, int kind)'),
     syscall: self.func('long syscall(long number, long a, long b, long c, long d)'),
     connect: (fd, address) =>

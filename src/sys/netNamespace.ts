@@ -47,6 +47,18 @@ function netNamespaceOf(fd: number, subject = `fd ${fd}`): NetNamespace {
   }
 }
 
+/** Makes a network namespace with nothing in it but a loopback that is down. It goes with the last that holds it. */
+export function newNetNamespace(): NetNamespace {
+  home ??= openSync('/proc/thread-self/ns/net', 'r');
+  const { setns, unshare } = libc();
+  checked(unshare(CLONE_NEWNET), 'unshare', 'the network namespace');
+  try {
+    return netNamespaceOf(openSync('/proc/thread-self/ns/net', 'r'));
+  } finally {
+    if (setns(home, CLONE_NEWNET) !== 0) process.abort();
+  }
+}
+
 /**
  * The network namespace of the first tap that another process holds open; undefined when it has none, or may not be
  * looked at.
