@@ -129,7 +129,7 @@ export interface StandInRequest {
   readonly cgroups?: readonly { readonly mount: string; readonly path: string }[];
   readonly namespaces?: {
     readonly new?: readonly ('pid' | 'network' | 'ipc' | 'uts')[];
-    readonly join?: readonly string[];
+    readonly join?: readonly { readonly type: string; readonly path: string }[];
     readonly of?: number;
   };
   readonly servedBy?: number;

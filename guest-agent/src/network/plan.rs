@@ -167,7 +167,8 @@ fn parse_mac(text: &str) -> Result<Mac> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+        let digits = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let part = parts.next().filter(digits).ok_or_else(wrong)?;
         *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
     }
     if parts.next().is_some() || mac[0] & 1 == 1 || mac == [0; 6] {

@@ -38,7 +38,7 @@ export async function placeNamespaces(
     );
   }
   const fresh = new Set<OnHost>(['network', 'ipc', 'uts', 'pid']);
-  const join: string[] = [];
+  const join: { type: string; path: string }[] = [];
   const joined = new Map<string, ContainerId>();
   let sandbox: OciRecord | undefined;
   const networks = network.kind === 'path' ? [{ type: 'network', path: network.path }] : [];
@@ -59,7 +59,7 @@ export async function placeNamespaces(
     }
     // A pid namespace is joined in the guest only: the stand-in is the init of its own.
     if (type === 'pid') fresh.add('pid');
-    else join.push(path);
+    else join.push({ type, path });
   }
   return { standIn: { new: [...fresh], join }, sandbox, joined };
 }

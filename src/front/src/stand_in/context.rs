@@ -28,9 +28,9 @@ pub fn enter(namespaces: &Namespaces) -> Result<Pending, Trouble> {
             setns(&file, CloneFlags::empty()).why(format_args!("cannot join the {name} namespace of process {pid}"))?;
         }
     }
-    for path in &namespaces.join {
+    for (kind, path) in &namespaces.join {
         let file = File::open(path).why_of("cannot open", path)?;
-        setns(&file, CloneFlags::empty()).why_of("cannot join the namespace", path)?;
+        setns(&file, *kind).why_of("cannot join the namespace", path)?;
     }
     let own = namespaces.new - CloneFlags::CLONE_NEWPID;
     unshare(own).why("cannot have namespaces of its own")?;

@@ -91,7 +91,8 @@ pub struct Cgroup {
 
 pub struct Namespaces {
     pub new: CloneFlags,
-    pub join: Vec<PathBuf>,
+    /// Of which kind each of them must be.
+    pub join: Vec<(CloneFlags, PathBuf)>,
     /// All namespaces of this process, which is another stand-in.
     pub of: Option<i32>,
 }
@@ -165,16 +166,19 @@ impl Request {
 }
 
 fn namespaces(value: &Value) -> Result<Namespaces, Trouble> {
-    let new = list(&value["new"], "namespaces.new", |item| match item.as_str()? {
+    let kind = |item: &Value| match item.as_str()? {
         "pid" => Some(CloneFlags::CLONE_NEWPID),
         "network" => Some(CloneFlags::CLONE_NEWNET),
         "ipc" => Some(CloneFlags::CLONE_NEWIPC),
         "uts" => Some(CloneFlags::CLONE_NEWUTS),
         _ => None,
-    })?;
+    };
+    let new = list(&value["new"], "namespaces.new", kind)?;
     Ok(Namespaces {
         new: new.into_iter().collect(),
-        join: list(&value["join"], "namespaces.join", |item| Some(item.as_str()?.into()))?,
+        join: list(&value["join"], "namespaces.join", |item| {
+            Some((kind(&item["type"])?, item["path"].as_str()?.into()))
+        })?,
         of: process_id(&value["of"])?,
     })
 }
