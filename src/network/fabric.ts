@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { writeFileAtomically } from '../base/atomicFile.ts';
-import { HrunError, isHrunError } from '../base/errors.ts';
+import { HrunError, isHrunError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
@@ -101,6 +101,23 @@ export class Fabric {
 
   /** @throws HrunError whatever was wrong with the request or the host; nothing is left behind then */
   async attach(request: AttachRequest, signal: AbortSignal): Promise<NewlyAttached> {
+    try {
+      return await this.#attach(request, signal);
+    } catch (cause) {
+      signal.throwIfAborted();
+      if (cause instanceof HrunError) throw cause;
+      throw new HrunError(
+        'NETWORK_FAILED',
+        `network ${request.network.name} cannot be joined: ${messageOf(cause)}`,
+        {
+          cause,
+          hint: 'networks need /dev/net/tun and the rights of root; without them use --network none',
+        },
+      );
+    }
+  }
+
+  async #attach(request: AttachRequest, signal: AbortSignal): Promise<NewlyAttached> {
     using _turn = await this.#changes.lock(signal);
     await using undo = new AsyncDisposableStack();
     const { network } = request;

@@ -116,6 +116,19 @@ describe('the fabric of a namespace', () => {
     expect(second.endpoint.ports[1]?.hostPort).to.be.greaterThan(1023);
   });
 
+  it('says in one line what this host does not let it do', async () => {
+    const fabric = open();
+    await using _first = await fabric.attach(request, soon());
+    host.run('ip', 'route', 'add', '10.213.0.3', 'dev', 'lo');
+    const error = await failureOf(fabric.attach(request, soon()));
+    expect(error).to.have.property('code', 'NETWORK_FAILED');
+    expect(error)
+      .to.have.property('message')
+      .that.contains('network bridge cannot be joined')
+      .and.contains('10.213.0.3');
+    host.run('ip', 'route', 'del', '10.213.0.3', 'dev', 'lo');
+  });
+
   it('does not touch a bridge, or a range, that is somebody else’s', async () => {
     host.run('ip', 'link', 'add', 'hrun0', 'type', 'bridge');
     const foreign = host.snapshot();
