@@ -33,7 +33,8 @@ async fn greets() {
     let mut client = in_time(wire.connect(1)).await;
     let answer = in_time(client.hello(hello())).await.unwrap().into_inner();
     assert_eq!((answer.protocol, answer.personalized), (1, false));
-    assert_eq!(answer.boot_id.len(), 36);
+    // the kernel makes it when it is first read, which is too early before the guest is personalized
+    assert_eq!(answer.boot_id, "");
 }
 
 #[tokio::test]
