@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { HrunError } from '../../../src/base/errors.ts';
 import type { AttachIo } from '../../../src/runtime/attachIo.ts';
 import type { ExecRequest } from '../../../src/runtime/runRequest.ts';
+import type { ContainerDetails } from '../../../src/runtime/views.ts';
 import { aId, runCli } from '../../helpers/cli.ts';
 
 const timing = { phases: [{ name: 'boot', durationMs: 12.34 }] };
@@ -12,6 +13,9 @@ async function textOf(io: AttachIo): Promise<string> {
   for await (const { bytes } of io.stdin?.read(0n, signal) ?? []) text += Buffer.from(bytes).toString();
   return text;
 }
+
+/** Whose containers are all there. */
+const known = { inspect: async () => ({}) as ContainerDetails };
 
 describe('attached commands', () => {
   it("end with the workload's exit code", async () => {
@@ -38,7 +42,7 @@ describe('attached commands', () => {
         ['run', 'i'],
         ['exec', 'c', 'x'],
       ]) {
-        const outcome = await runCli(argv, { containers: { run: fail, exec: fail } });
+        const outcome = await runCli(argv, { containers: { ...known, run: fail, exec: fail } });
         expect(outcome.code).to.equal(exitCode);
         expect(outcome.stderr).to.equal('hrun: no?[2J such\nthing\nhint: try another\n');
       }
@@ -49,7 +53,7 @@ describe('attached commands', () => {
     const fail = async () => {
       throw new HrunError('INTERNAL', 'no');
     };
-    const engine = { containers: { run: fail, exec: fail } };
+    const engine = { containers: { ...known, run: fail, exec: fail } };
     expect((await runCli(['run', 'i'], engine)).code).to.equal(125);
     expect((await runCli(['exec', 'c', 'x'], engine)).code).to.equal(1);
   });
@@ -98,7 +102,7 @@ describe('attached commands', () => {
       return { kind: 'exited', containerId: aId, exitCode: 3 } as const;
     };
     const argv = ['exec', '-i', '-u', 'root', '-w', '/tmp', '-e', 'A=1', 'web', 'sh', '-c', 'exit 3'];
-    expect((await runCli(argv, { containers: { exec } })).code).to.equal(3);
+    expect((await runCli(argv, { containers: { ...known, exec } })).code).to.equal(3);
     expect(asked).to.deep.equal([
       {
         container: 'web',
