@@ -63,7 +63,9 @@ describe('the agent', () => {
   it('runs as the user of the image, with its groups, home and no capability', async () => {
     const script = 'id; echo $HOME; grep CapEff /proc/self/status; touch /x; echo told > /dev/stderr';
     const { stdout, stderr } = await guest.run(shell(script, { user: 'web' }));
-    expect(stdout).to.contain('uid=33(web) gid=33(web) groups=10(wheel),33(web)\n/srv\nCapEff:\t0000000000000000');
+    expect(stdout).to.contain(
+      'uid=33(web) gid=33(web) groups=10(wheel),33(web)\n/srv\nCapEff:\t0000000000000000',
+    );
     expect(stderr).to.contain('/x: Permission denied').and.to.contain('told');
   });
 
