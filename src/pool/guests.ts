@@ -116,10 +116,10 @@ export class Guests {
   }
 
   async #guest(plan: Plan, request: VmRequest, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm> {
+    // nothing may come between a claimed guest and who disposes of it
+    if (plan.kind === 'pooled') return await fillPooled(plan.claimed, request, phases, signal);
     const deps = await this.#deps.build(signal);
     switch (plan.kind) {
-      case 'pooled':
-        return await fillPooled(plan.claimed, request, phases, signal);
       case 'cold':
         phases.launched({ kind: 'cold', reason: plan.reason });
         return await bootGuest(request, deps, deps.limits, phases, signal);

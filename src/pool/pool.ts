@@ -234,8 +234,9 @@ export class Pool implements AsyncDisposable {
       await warmGuest(guest, deps.warmDisks, signal);
     }
     await vm.pause(signal);
+    const takenBytes = (await privateBytes(vm.record.pid)) ?? 0;
     undo.move();
-    return { id, runDir, guest, privateBytes: (await privateBytes(vm.record.pid)) ?? 0 };
+    return { id, runDir, guest, privateBytes: takenBytes };
   }
 
   #forget(shelf: Shelf, guest: ReadyGuest): void {
