@@ -50,7 +50,12 @@ export interface GuestsDeps {
 type Plan =
   | { readonly kind: 'cold'; readonly reason: string }
   | { readonly kind: 'cloned'; readonly key: string; readonly scope: TemplateScope }
-  | { readonly kind: 'pooled'; readonly claimed: PooledGuest };
+  | {
+      readonly kind: 'pooled';
+      readonly claimed: PooledGuest;
+      readonly key: string;
+      readonly scope: TemplateScope;
+    };
 
 /** Guests for containers, each had in the fastest way that its shape allows. */
 export class Guests {
@@ -79,7 +84,7 @@ export class Guests {
     const { templates, pool } = this.#deps;
     const key = await templates.keyOf(shape, scope, signal);
     const claimed = pool.claim(key, shape, scope);
-    if (claimed !== undefined) return { kind: 'pooled', claimed };
+    if (claimed !== undefined) return { kind: 'pooled', claimed, key, scope };
     const again = this.#seen.has(key);
     this.#seen.add(key);
     if (common || again || (await templates.has(key))) return { kind: 'cloned', key, scope };
@@ -116,13 +121,18 @@ export class Guests {
   }
 
   async #guest(plan: Plan, request: VmRequest, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm> {
-    // nothing may come between a claimed guest and who disposes of it
-    if (plan.kind === 'pooled') return await fillPooled(plan.claimed, request, phases, signal);
+    if (plan.kind === 'pooled') {
+      // nothing may come between a claimed guest and who disposes of it
+      const filled = fillPooled(plan.claimed, request, phases, signal);
+      const guest = await filled.catch((error: unknown) => this.#diedWaiting(error, signal));
+      if (guest !== undefined) return guest;
+    }
     const deps = await this.#deps.build(signal);
     switch (plan.kind) {
       case 'cold':
         phases.launched({ kind: 'cold', reason: plan.reason });
         return await bootGuest(request, deps, deps.limits, phases, signal);
+      case 'pooled':
       case 'cloned':
         try {
           return await this.#clone(plan.key, plan.scope, request, deps, phases, signal);
@@ -136,6 +146,15 @@ export class Guests {
           return await bootGuest(request, deps, deps.limits, phases, signal);
         }
     }
+  }
+
+  /** A clone that died before anything of its container was in it is replaced. @throws every other failure */
+  async #diedWaiting(error: unknown, signal: AbortSignal): Promise<undefined> {
+    signal.throwIfAborted();
+    if (!blamesTemplate(error)) throw error;
+    const { log } = await this.#deps.build(signal);
+    log.warn({ err: error }, 'a clone had died while it waited');
+    return undefined;
   }
 
   async #clone(
