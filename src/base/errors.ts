@@ -2,6 +2,7 @@
 export type ErrorCode =
   | 'INTERNAL'
   | 'INVALID_ARGUMENT'
+  | 'TEMPLATE_INVALID'
   | 'INVALID_CONFIG'
   | 'NOT_FOUND'
   | 'ALREADY_EXISTS'

@@ -1,7 +1,7 @@
 import type { EventsRequest } from '../../runtime/engine.ts';
 import { exitCodes } from '../exitCodes.ts';
-import { addList, parseMomentMs } from '../flags.ts';
-import { parseFilters } from '../parse/filters.ts';
+import { parseMomentMs } from '../flags.ts';
+import { addFilters, parseFilters } from '../parse/filters.ts';
 import { eventFilterKeys, eventObject, eventText, passesFilters } from '../render/eventText.ts';
 import { lineJson } from '../render/json.ts';
 import { compileTemplate } from '../render/template.ts';
@@ -16,7 +16,7 @@ interface EventsFlags {
 
 export const events: Verb = {
   configure(command) {
-    addList(command, '-f, --filter <filter>', `Show those with NAME=VALUE (${eventFilterKeys.join(', ')})`);
+    addFilters(command, eventFilterKeys);
     command.option('--format <format>', 'json, or a Go template');
     command.option('--since <time>', 'What happened since: 2026-01-31T12:00:00Z, or 10m for ten minutes ago');
     command.option('--until <time>', 'End at this time');

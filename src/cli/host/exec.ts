@@ -55,10 +55,11 @@ export const exec: Verb = {
     // What names no container is no refusal of one.
     await engine.containers.inspect(request.container, context.signal);
     try {
+      checkWorkdir(request);
       const ended = await engine.containers.exec(request, io, context.signal);
       return await finishAttached(ended, io, context);
     } catch (error) {
-      // A user or a directory that is not there: Docker counts it among what cannot be executed.
+      // A user or a directory that cannot be: Docker counts it among what cannot be executed.
       const refused = isHrunError(error, 'AGENT_REFUSED') || isHrunError(error, 'INVALID_ARGUMENT');
       if (!refused || context.signal.aborted) throw error;
       await context.complain(describeError(error));
@@ -67,15 +68,17 @@ export const exec: Verb = {
   },
 };
 
+function checkWorkdir({ workingDir }: ExecRequest): void {
+  if (workingDir === undefined || workingDir.startsWith('/')) return;
+  throw new HrunError('INVALID_ARGUMENT', `the working directory "${workingDir}" must be absolute`);
+}
+
 /** Options and arguments of `exec` as a request. @throws HrunError INVALID_ARGUMENT or HAND_FAILED */
 export async function execRequest(
   flags: ExecFlags,
   [container = '', ...command]: readonly string[],
   session: Pick<Session, 'environment' | 'files' | 'signal'>,
 ): Promise<ExecRequest> {
-  if (flags.workdir !== undefined && !flags.workdir.startsWith('/')) {
-    throw new HrunError('INVALID_ARGUMENT', `the working directory "${flags.workdir}" must be absolute`);
-  }
   const detach = flags.detach === true;
   const environment = flags.env.map((text) => parseVariable(text, session.environment));
   for (const path of flags.envFile.toReversed()) {

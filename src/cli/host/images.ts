@@ -1,8 +1,7 @@
 import { HrunError } from '../../base/errors.ts';
 import type { ImageSummary } from '../../runtime/views.ts';
 import { exitCodes } from '../exitCodes.ts';
-import { addList } from '../flags.ts';
-import { type Filters, parseFilters, passes, passesLabels } from '../parse/filters.ts';
+import { addFilters, type Filters, parseFilters, passes, passesLabels } from '../parse/filters.ts';
 import { renderList } from '../render/format.ts';
 import { familiarRepository, imageRow, imageShape, shortDigest } from '../render/imageRows.ts';
 import type { Verb } from '../verb.ts';
@@ -22,7 +21,7 @@ export const images: Verb = {
   configure(command) {
     command.option('-a, --all', 'Show all images (there are no hidden ones)');
     command.option('--digests', 'Show digests');
-    addList(command, '-f, --filter <filter>', `Show those with NAME=VALUE (${filterKeys.join(', ')})`);
+    addFilters(command, filterKeys);
     command.option('--format <format>', 'json, or a Go template, also "table TEMPLATE"');
     command.option('--no-trunc', 'Do not cut anything off');
     command.option('-q, --quiet', 'Show ids only');

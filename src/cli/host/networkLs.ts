@@ -1,7 +1,6 @@
 import type { NetworkDefinition } from '../../network/networkDefinition.ts';
 import { exitCodes } from '../exitCodes.ts';
-import { addList } from '../flags.ts';
-import { matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
+import { addFilters, matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
 import { dockerTime } from '../render/containerRows.ts';
 import { type ListShape, type Row, renderList } from '../render/format.ts';
 import type { Verb } from '../verb.ts';
@@ -30,7 +29,7 @@ const filterKeys = ['driver', 'id', 'label', 'name', 'type'];
 
 export const networkLs: Verb = {
   configure(command) {
-    addList(command, '-f, --filter <filter>', `Show those with NAME=VALUE (${filterKeys.join(', ')})`);
+    addFilters(command, filterKeys);
     command.option('--format <format>', 'json, or a Go template, also "table TEMPLATE"');
     command.option('--no-trunc', 'Do not cut ids off');
     command.option('-q, --quiet', 'Show ids only');

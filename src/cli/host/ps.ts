@@ -1,8 +1,8 @@
 import { HrunError } from '../../base/errors.ts';
 import type { ContainerSummary } from '../../runtime/views.ts';
 import { exitCodes } from '../exitCodes.ts';
-import { addList, integerOption } from '../flags.ts';
-import { type Filters, matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
+import { integerOption } from '../flags.ts';
+import { addFilters, type Filters, matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
 import { containerRow, containerShape, stateOf } from '../render/containerRows.ts';
 import { renderList } from '../render/format.ts';
 import type { Verb } from '../verb.ts';
@@ -25,7 +25,7 @@ const states = ['created', 'running', 'exited', 'paused', 'restarting', 'removin
 export const ps: Verb = {
   configure(command) {
     command.option('-a, --all', 'Show those that do not run, too');
-    addList(command, '-f, --filter <filter>', `Show those with NAME=VALUE (${filterKeys.join(', ')})`);
+    addFilters(command, filterKeys);
     command.option('--format <format>', 'json, or a Go template, also "table TEMPLATE"');
     command.option('-n, --last <number>', 'Show the last created, in any state', integerOption(-1), -1);
     command.option('-l, --latest', 'Show the latest created, in any state');

@@ -1,20 +1,30 @@
+import { type Command, Option } from 'commander';
 import { HrunError } from '../../base/errors.ts';
+import { checked } from '../flags.ts';
 
 /** What `--filter` was given, by key; values of one key are alternatives, keys must all hold. */
 export type Filters = ReadonlyMap<string, readonly string[]>;
 
-/** @throws HrunError INVALID_ARGUMENT for a filter without value or of an unknown key */
+/** Adds `--filter`, whose values `parseFilters` takes. One without a value is a wrong option, as Docker has it. */
+export function addFilters(command: Command, known: readonly string[]): void {
+  const check = checked((text: string) => {
+    if (text.includes('=')) return text;
+    throw new HrunError('INVALID_ARGUMENT', `"${text}" is not of the form NAME=VALUE`);
+  });
+  const option = new Option('-f, --filter <filter>', `Show those with NAME=VALUE (${known.join(', ')})`);
+  option.default([], 'none');
+  command.addOption(option.argParser((text: string, list: readonly string[]) => [...list, check(text)]));
+}
+
+/**
+ * @param texts each with a `=`
+ * @throws HrunError INVALID_ARGUMENT for an unknown key
+ */
 export function parseFilters(texts: readonly string[], known: readonly string[]): Filters {
   const filters = new Map<string, string[]>();
   for (const text of texts) {
     const equals = text.indexOf('=');
-    const key = text
-      .slice(0, equals < 0 ? undefined : equals)
-      .trim()
-      .toLowerCase();
-    if (equals < 0) {
-      throw new HrunError('INVALID_ARGUMENT', `invalid filter "${text}"`, { hint: 'write NAME=VALUE' });
-    }
+    const key = text.slice(0, equals).trim().toLowerCase();
     if (!known.includes(key)) {
       throw new HrunError('INVALID_ARGUMENT', `unknown filter "${key}"`, {
         hint: `the filters are ${known.join(', ')}`,

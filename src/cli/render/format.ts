@@ -1,6 +1,7 @@
+import { HrunError, isHrunError } from '../../base/errors.ts';
 import { lineJson } from './json.ts';
 import { renderTable } from './table.ts';
-import { compileTemplate } from './template.ts';
+import { compileTemplate, type Template } from './template.ts';
 
 /** How a list is shown; `columns` of the default table name fields of a row. */
 export interface ListShape {
@@ -25,12 +26,23 @@ export function renderList(rows: readonly Row[], shape: ListShape, format = 'tab
   }
   const isTable = format.startsWith('table ');
   const source = withControls(isTable ? format.slice('table '.length) : format);
-  const template = compileTemplate(source);
+  const template = listTemplate(source);
   const lines = rows.map((row) => template(row));
   if (!isTable) return lines.map((line) => `${line}\n`).join('');
   const labelHeader = { Label: (name: unknown) => String(name) };
   const header = template({ ...labelHeader, ...shape.headers });
   return renderTable([header, ...lines].map((line) => line.split('\t')));
+}
+
+/** Docker's lists fail like any verb where its objects' and events' templates have an exit code of their own. */
+function listTemplate(source: string): Template {
+  try {
+    return compileTemplate(source);
+  } catch (error) {
+    if (!isHrunError(error, 'TEMPLATE_INVALID')) throw error;
+    const { hint } = error;
+    throw new HrunError('INVALID_ARGUMENT', error.message, hint === undefined ? {} : { hint });
+  }
 }
 
 /** A shell's single quotes leave `\t` and `\n` as two characters each. */

@@ -14,7 +14,7 @@ export type Template = (data: unknown) => string;
 /**
  * Compiles the part of Go's text/template that Docker's `--format` uses: fields, pipelines, functions, `if`, `range`,
  * `with`, variables and trimming. A field that an object lacks is an error; a key that a Map lacks is `<no value>`.
- * @throws HrunError INVALID_ARGUMENT, here for the syntax and an unknown function, later for a wrong field
+ * @throws HrunError TEMPLATE_INVALID for the syntax and an unknown function; the template itself INVALID_ARGUMENT for a wrong field
  */
 export function compileTemplate(source: string): Template {
   const nodes = parseTemplate(source);

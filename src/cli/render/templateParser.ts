@@ -37,7 +37,7 @@ export type Operand =
   | { readonly kind: 'variable'; readonly name: string; readonly fields: readonly string[] }
   | { readonly kind: 'group'; readonly pipeline: Pipeline; readonly fields: readonly string[] };
 
-/** @throws HrunError INVALID_ARGUMENT naming what is wrong */
+/** @throws HrunError TEMPLATE_INVALID naming what is wrong */
 export function parseTemplate(source: string): readonly Node[] {
   const parser = new Parser(splitActions(source));
   const { nodes, ended } = parser.nodes();
@@ -46,7 +46,7 @@ export function parseTemplate(source: string): readonly Node[] {
 }
 
 export function templateError(reason: string): HrunError {
-  return new HrunError('INVALID_ARGUMENT', `template parsing error: ${reason}`, {
+  return new HrunError('TEMPLATE_INVALID', `template parsing error: ${reason}`, {
     hint: 'the format is a Go template such as "{{.ID}}: {{json .State}}"',
   });
 }

@@ -95,6 +95,11 @@ describe('attached commands', () => {
     expect([outcome.code, outcome.stderr]).to.deep.equal([0, '\r\nread escape sequence\n']);
   });
 
+  it('exec in no relative directory', async () => {
+    const { code, stderr } = await runCli(['exec', '-w', 'rel', 'web', 'x'], { containers: known });
+    expect([code, stderr]).to.deep.equal([126, 'hrun: the working directory "rel" must be absolute\n']);
+  });
+
   it('exec as asked', async () => {
     const asked: ExecRequest[] = [];
     const exec = async (request: ExecRequest) => {

@@ -98,10 +98,15 @@ describe('hrun ps', () => {
   }
 
   it('refuses wrong filters', async () => {
-    for (const filter of ['nope=1', 'status', 'status=odd', 'before=nobody']) {
+    for (const filter of ['nope=1', 'status=odd', 'before=nobody']) {
       const { code, stderr } = await ps('-f', filter);
       expect([code, stderr.startsWith('hrun: ')]).to.deep.equal([1, true]);
     }
+    expect(await ps('-f', 'status')).to.include({ code: 125, stdout: '' });
+  });
+
+  it('refuses a wrong template like anything else', async () => {
+    expect((await ps('--format', '{{')).code).to.equal(1);
   });
 
   it('prints JSON lines and own tables', async () => {

@@ -89,6 +89,13 @@ describe('hrun inspect', () => {
     );
   });
 
+  it('ends as Docker does for a template that cannot be parsed', async () => {
+    const code = async (...argv: string[]) => (await runCli(argv, inspectOnly)).code;
+    expect(await code('inspect', '-f', '{{', 'web')).to.equal(64);
+    expect(await code('version', '--format', '{{nope}}')).to.equal(64);
+    expect(await code('inspect', '-f', '{{.Nope}}', 'web')).to.equal(1);
+  });
+
   it('shows what it found and tells the rest', async () => {
     const { stdout, stderr, code } = await runCli(['inspect', 'nope', 'web'], inspectOnly);
     expect([JSON.parse(stdout).length, stderr, code]).to.deep.equal([1, 'hrun: no such object: nope\n', 1]);
