@@ -60,6 +60,8 @@ pub struct Link<P> {
     epoch: Option<Epoch>,
     /// OPENED of this epoch is still to be written.
     answer: Option<u64>,
+    /// CLOSE of this epoch is: its host goes on although it was given up.
+    refusal: Option<u64>,
     /// What is left of the frame being written. It is always finished, so that the host does not take the next
     /// frame for the rest of it.
     writing: BytesMut,
@@ -74,6 +76,7 @@ impl<P: Port> Link<P> {
             decoder: Decoder::default(),
             epoch: None,
             answer: None,
+            refusal: None,
             writing: BytesMut::new(),
             scratch: vec![0; MAX_PAYLOAD].into_boxed_slice(),
         }
@@ -95,6 +98,10 @@ impl<P: Port> Link<P> {
     fn encode_next(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(id) = self.answer.take() {
             encode(&mut self.writing, id, Kind::Opened, &[]);
+            return true;
+        }
+        if let Some(id) = self.refusal.take() {
+            encode(&mut self.writing, id, Kind::Close, &[]);
             return true;
         }
         let Some(epoch) = self.epoch.as_mut().filter(|epoch| !epoch.over) else {
@@ -128,17 +135,22 @@ impl<P: Port> Link<P> {
                 Received::Bytes(length) => {
                     self.decoder.push(&self.scratch[..length]);
                 }
-                Received::HostAway => {
-                    // What the last host left unfinished stays so.
-                    self.decoder = Decoder::default();
-                    self.drop_epoch();
-                }
+                Received::HostAway => self.host_away(),
             },
         }
         while let Some(frame) = self.decoder.next_frame() {
             self.handle(frame);
         }
         Ok(true)
+    }
+
+    fn host_away(&mut self) {
+        // What the last host left unfinished stays so.
+        self.decoder = Decoder::default();
+        // The kernel gives bytes of a new host before it knows that there is one: who has just opened is no host that left.
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.received_data) {
+            self.drop_epoch();
+        }
     }
 
     /// A full inbox stops the reading, and with it the host.
@@ -172,6 +184,7 @@ impl<P: Port> Link<P> {
                     queues.deliver(&payload);
                 }
             }
+            (Kind::Data, Some(epoch)) => self.refusal = Some(epoch.id),
             (Kind::Close, Some(epoch)) => {
                 epoch.over = true;
                 lock(&epoch.queues).end_input();
@@ -200,6 +213,7 @@ impl<P: Port> Link<P> {
             lock(&epoch.queues).end();
         }
         self.answer = None;
+        self.refusal = None;
     }
 }
 

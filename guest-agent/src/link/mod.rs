@@ -9,4 +9,4 @@ mod port;
 pub use epoch::{Arrivals, Link};
 pub use frame::{Decoder, Frame, HEADER_LEN, Kind, MAX_FRAME, MAX_PAYLOAD, encode};
 pub use pipe::EpochStream;
-pub use port::{Port, SocketPort, VirtioPort, find_virtio_port};
+pub use port::{Port, Received, SocketPort, VirtioPort, find_virtio_port};
