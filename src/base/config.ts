@@ -33,7 +33,7 @@ const ConfigFile = z.strictObject({
   initramfs: absolutePath.optional(),
   qemuPath: absolutePath.optional(),
   insecureRegistries: z.array(z.string().min(1)).default([]),
-  agentTimeoutMs: z.int().positive().default(10_000),
+  agentTimeoutMs: z.int().positive().default(30_000),
   bootTimeoutMs: z.int().positive().default(60_000),
   stopTimeoutS: z.int().nonnegative().default(10),
   logMaxSize: sizeBytes.prefault('64m'),

@@ -1,13 +1,13 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf, isHrunError } from '../base/errors.ts';
+import { createFlights, type Flights } from '../base/flights.ts';
 import type { Digest } from '../base/ids.ts';
 import { formatSize } from '../base/units.ts';
 import { copySparse } from '../sys/sparseCopy.ts';
 import { chainIds } from './chain.ts';
 import { diskFull, explainDiskFull, type FreeBytes } from './diskFull.ts';
 import { makeExt4 } from './ext4.ts';
-import { createFlights, type Flights } from './flights.ts';
 import type { Image, ImageStore } from './imageStore.ts';
 import { type LayerExtent, startPlainLayers } from './plainLayers.ts';
 import { type ImageProgress, shortDigest } from './progress.ts';

@@ -1,4 +1,5 @@
 import { isHrunError } from '../base/errors.ts';
+import { createFlights, type Flights } from '../base/flights.ts';
 import { KeyedMutex } from '../base/mutex.ts';
 import type { TemplateScope } from '../base/templateScope.ts';
 import type { VmShape } from '../vmm/microVm.ts';
@@ -43,6 +44,8 @@ export class Templates implements Disposable {
   /** In the order of their last use, latest last. */
   readonly #loaded = new Map<string, Entry>();
   readonly #turns = new KeyedMutex<string>();
+  /** Who waits for a template shares its building, also one that fails; `built` is told when it is not from disk. */
+  readonly #fetches: Flights<void, 'built'> = createFlights();
 
   constructor(deps: TemplatesDeps) {
     this.#deps = deps;
@@ -62,17 +65,19 @@ export class Templates implements Disposable {
    * @throws HrunError what kept it from being built
    */
   async use(key: string, shape: VmShape, scope: TemplateScope, signal: AbortSignal): Promise<TemplateLease> {
-    const known = this.#lease(key, false);
-    if (known !== undefined) return known;
-    using _turn = await this.#turns.lock(key, signal);
-    const meanwhile = this.#lease(key, false);
-    if (meanwhile !== undefined) return meanwhile;
-    const stored = await this.#deps.store.load(key, signal);
-    const template = stored ?? (await this.#build(key, shape, scope, signal));
-    this.#keep(key, template);
-    const lease = this.#lease(key, stored === undefined);
-    if (lease === undefined) throw new Error('a template that was just kept is gone');
-    return lease;
+    let built = false;
+    for (;;) {
+      const lease = this.#lease(key, built);
+      if (lease !== undefined) return lease;
+      await this.#fetches.join(
+        key,
+        (notify, stop) => this.#fetch(key, shape, scope, () => notify('built'), stop),
+        () => {
+          built = true;
+        },
+        signal,
+      );
+    }
   }
 
   list(): Promise<TemplateRecord[]> {
@@ -100,6 +105,19 @@ export class Templates implements Disposable {
 
   [Symbol.dispose](): void {
     for (const key of [...this.#loaded.keys()]) this.#drop(key);
+  }
+
+  async #fetch(
+    key: string,
+    shape: VmShape,
+    scope: TemplateScope,
+    onBuilt: () => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    using _turn = await this.#turns.lock(key, signal);
+    const stored = await this.#deps.store.load(key, signal);
+    this.#keep(key, stored ?? (await this.#build(key, shape, scope, signal)));
+    if (stored === undefined) onBuilt();
   }
 
   async #build(

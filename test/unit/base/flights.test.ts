@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createFlights } from '../../../src/image/flights.ts';
+import { createFlights } from '../../../src/base/flights.ts';
 
 const never = new AbortController().signal;
 

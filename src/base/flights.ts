@@ -1,4 +1,4 @@
-import { abortable } from '../base/abort.ts';
+import { abortable } from './abort.ts';
 
 /** Work on one object asked for by several at once is done once. */
 export interface Flights<Result, Event> {
