@@ -17,6 +17,8 @@ export interface AgentClient {
   configureNetwork(request: t.ConfigureNetworkInit, signal: AbortSignal): Promise<void>;
   /** Everything that a template should have behind it; the guest forgets who it was. */
   prepareTemplate(signal: AbortSignal): Promise<void>;
+  /** What the next container with these disks finds mounted and read already. */
+  prepareRoot(request: t.PrepareRootInit, signal: AbortSignal): Promise<void>;
   readonly createContainer: Unary<t.CreateContainerInit, t.CreateContainerResponse>;
   startContainer(containerId: string, signal: AbortSignal): Promise<void>;
   deleteContainer(containerId: string, signal: AbortSignal): Promise<void>;
@@ -62,6 +64,7 @@ export function agentClient(caller: Caller): AgentClient {
   // its hooks may take as long as they want
   const startContainer = unaryCall(caller, method.startContainer, undefined);
   const prepareTemplate = unaryCall(caller, method.prepareTemplate, quickLimitMs);
+  const prepareRoot = unaryCall(caller, method.prepareRoot, quickLimitMs);
   const deleteContainer = unaryCall(caller, method.deleteContainer, undefined);
   const updateContainer = unaryCall(caller, method.updateContainer, quickLimitMs);
   const pauseContainer = unaryCall(caller, method.pauseContainer, quickLimitMs);
@@ -80,6 +83,7 @@ export function agentClient(caller: Caller): AgentClient {
     personalize: unaryCall(caller, method.personalize, quickLimitMs),
     configureNetwork: async (request, signal) => void (await configureNetwork(request, signal)),
     prepareTemplate: async (signal) => void (await prepareTemplate({}, signal)),
+    prepareRoot: async (request, signal) => void (await prepareRoot(request, signal)),
     createContainer: unaryCall(caller, method.createContainer, undefined),
     startContainer: async (containerId, signal) => void (await startContainer({ containerId }, signal)),
     deleteContainer: async (containerId, signal) => void (await deleteContainer({ containerId }, signal)),

@@ -5,6 +5,7 @@ import type * as contract from './generated/hrun/agent/v1/agent_pb.ts';
 export type PersonalizeInit = MessageInitShape<typeof contract.PersonalizeRequestSchema>;
 export type ConfigureNetworkInit = MessageInitShape<typeof contract.ConfigureNetworkRequestSchema>;
 export type CreateContainerInit = MessageInitShape<typeof contract.CreateContainerRequestSchema>;
+export type PrepareRootInit = MessageInitShape<typeof contract.PrepareRootRequestSchema>;
 export type MountInit = MessageInitShape<typeof contract.MountSchema>;
 export type ProcessInit = MessageInitShape<typeof contract.ProcessSchema>;
 export type UpdateContainerInit = MessageInitShape<typeof contract.UpdateContainerRequestSchema>;

@@ -80,7 +80,7 @@ export interface Config {
   readonly imageMaxEntries: number;
   /** Of containers that do not say: whose guests their microVMs may share memory with. */
   readonly templateScope: WishedScope;
-  /** Clones kept ready for each shape in use. */
+  /** Clones kept ready for each shape and image in use. */
   readonly poolReady: number;
   readonly poolIdleTimeoutMs: number;
   readonly poolRefillPauseMs: number;

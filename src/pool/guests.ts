@@ -11,6 +11,7 @@ import type { BuildDeps } from './buildTemplate.ts';
 import { GuestVm, personalizeGuest } from './guestVm.ts';
 import type { Pool, PooledGuest } from './pool.ts';
 import { blamesTemplate, type Templates } from './templates.ts';
+import type { ReadyRoot } from './warmGuest.ts';
 
 export interface GuestWish {
   readonly shape: VmShape;
@@ -20,6 +21,8 @@ export interface GuestWish {
   readonly cold: boolean;
   /** Whether the guest gets a share of host directories: such a device cannot be restored (QEMU 7.2). */
   readonly share: boolean;
+  /** A root that a waiting clone can have mounted: an image, and a writable disk of the default size with nothing on it. */
+  readonly root?: ReadyRoot;
   /** A shape that is likely to come again gets its template at its first launch, others at their second. */
   readonly common: boolean;
 }
@@ -34,6 +37,8 @@ export interface Reservation extends AsyncDisposable {
   readonly id: VmId;
   /** Made, with mode 0700; removed with the guest. */
   readonly runDir: string;
+  /** The writable disk of a guest that has one already: to be moved to where `open` is told that it is. */
+  readonly scratchPath: string | undefined;
   /**
    * @throws HrunError as bootMicroVm and GuestVm.agent, VM_BOOT_FAILED with the console's last lines, AGENT_PROTOCOL when
    *   the guest did not acknowledge that it is distinct: it is gone then
@@ -77,13 +82,13 @@ export class Guests {
     return this.#reservation({ id, runDir }, wish, plan);
   }
 
-  async #plan({ shape, scope, cold, share, common }: GuestWish, signal: AbortSignal): Promise<Plan> {
+  async #plan({ shape, scope, cold, share, root, common }: GuestWish, signal: AbortSignal): Promise<Plan> {
     if (cold) return { kind: 'cold', reason: 'asked for' };
     if (scope.kind === 'none') return { kind: 'cold', reason: 'it shares no memory with others' };
     if (share) return { kind: 'cold', reason: 'a share of host directories cannot be restored' };
     const { templates, pool } = this.#deps;
     const key = await templates.keyOf(shape, scope, signal);
-    const claimed = pool.claim(key, shape, scope);
+    const claimed = root && pool.claim(key, shape, scope, root);
     if (claimed !== undefined) return { kind: 'pooled', claimed, key, scope };
     const again = this.#seen.has(key);
     this.#seen.add(key);
@@ -109,12 +114,15 @@ export class Guests {
       undo.move();
       return guest;
     };
+    const scratch = plan.kind === 'pooled' ? plan.claimed.scratch : undefined;
     return {
       id,
       runDir,
+      scratchPath: scratch?.path,
       open,
       [Symbol.asyncDispose]: async () => {
         await unopened?.[Symbol.asyncDispose]();
+        await scratch?.[Symbol.asyncDispose]();
         await rm(runDir, { recursive: true, force: true });
       },
     };
@@ -123,8 +131,8 @@ export class Guests {
   async #guest(plan: Plan, request: VmRequest, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm> {
     if (plan.kind === 'pooled') {
       // nothing may come between a claimed guest and who disposes of it
-      const filled = fillPooled(plan.claimed, request, phases, signal);
-      const guest = await filled.catch((error: unknown) => this.#diedWaiting(error, signal));
+      const woken = wakePooled(plan.claimed, phases, signal);
+      const guest = await woken.catch((error: unknown) => this.#diedWaiting(error, signal));
       if (guest !== undefined) return guest;
     }
     const deps = await this.#deps.build(signal);
@@ -179,22 +187,12 @@ export class Guests {
   }
 }
 
-async function fillPooled(
-  { guest }: PooledGuest,
-  { imageDisk = 'empty', scratchDisk = 'empty' }: VmRequest,
-  phases: PhaseClock,
-  signal: AbortSignal,
-): Promise<GuestVm> {
+async function wakePooled({ guest }: PooledGuest, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm> {
   await using undo = new AsyncDisposableStack();
   undo.use(guest);
   phases.launched({ kind: 'pooled' });
-  // in this order, but without waiting for each other's answers
-  await Promise.all([
-    guest.vm.fillSlot('image', imageDisk, signal),
-    guest.vm.fillSlot('scratch', scratchDisk, signal),
-    guest.vm.resume(signal),
-  ]);
-  phases.end('slots');
+  await guest.vm.resume(signal);
+  phases.end('wake');
   undo.move();
   return guest;
 }

@@ -13,7 +13,7 @@ import type { BuildDeps } from './buildTemplate.ts';
 import { GuestVm } from './guestVm.ts';
 import { templateRequest } from './templateKey.ts';
 import type { Templates } from './templates.ts';
-import { warmGuest } from './warmGuest.ts';
+import { prepareRoot, type ReadyRoot, type WritableDisk, warmGuest } from './warmGuest.ts';
 
 export interface PoolPolicy {
   /** Clones kept ready for a shape in use; 0: none, every launch restores its own. */
@@ -28,10 +28,13 @@ export interface PoolPolicy {
   readonly minAvailablePercent: number;
 }
 
+/** Its root is mounted. */
 export interface PooledGuest {
   readonly id: VmId;
   readonly runDir: string;
   readonly guest: GuestVm;
+  /** The guest's writable disk, still empty: whoever claims it moves it away or disposes of it. */
+  readonly scratch: WritableDisk;
 }
 
 interface ReadyGuest extends PooledGuest {
@@ -40,8 +43,10 @@ interface ReadyGuest extends PooledGuest {
 
 interface Shelf {
   readonly shape: VmShape;
+  readonly key: string;
   readonly scope: TemplateScope;
   readonly ready: ReadyGuest[];
+  root: ReadyRoot;
   lastUseMs: number;
 }
 
@@ -59,6 +64,7 @@ export interface PoolStatus {
     readonly vcpus: number;
     readonly memoryMiB: number;
     readonly scope: string;
+    readonly imageId: string;
     readonly ready: number;
     readonly privateBytes: number;
   }[];
@@ -93,11 +99,16 @@ export class Pool implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** A clone that is ready now, if there is one; it is the caller's from now on. Either way its shape is in use. */
-  claim(key: string, shape: VmShape, scope: TemplateScope): PooledGuest | undefined {
+  /**
+   * A clone that is ready now with the image of `root`, if there is one; it is the caller's from now on. Either way its
+   * shape and image are in use.
+   */
+  claim(key: string, shape: VmShape, scope: TemplateScope, root: ReadyRoot): PooledGuest | undefined {
     if (this.#policy.ready === 0 || this.#end.signal.aborted) return undefined;
-    const shelf = this.#shelves.get(key) ?? { shape, scope, ready: [], lastUseMs: 0 };
-    this.#shelves.set(key, shelf);
+    const name = JSON.stringify([key, root.image.path]);
+    const shelf = this.#shelves.get(name) ?? { key, shape, scope, root, ready: [], lastUseMs: 0 };
+    this.#shelves.set(name, shelf);
+    shelf.root = root;
     shelf.lastUseMs = performance.now();
     const claimed = shelf.ready.shift();
     this.#wake();
@@ -130,20 +141,26 @@ export class Pool implements AsyncDisposable {
     return {
       policy: this.#policy,
       underPressure: this.#underPressure,
-      shelves: [...this.#shelves].map(([key, { shape, scope, ready }]) => ({
+      shelves: [...this.#shelves.values()].map(({ key, shape, scope, root, ready }) => ({
         key,
         vcpus: shape.vcpus,
         memoryMiB: shape.memoryMiB,
         scope: scope.kind === 'tenant' ? `tenant=${scope.name}` : scope.kind,
+        imageId: root.image.id,
         ready: ready.length,
         privateBytes: ready.reduce((sum, guest) => sum + guest.privateBytes, 0),
       })),
     };
   }
 
-  /** Ends all that wait; those of `key` only, if it is given. */
-  async empty(key?: string): Promise<void> {
-    const doomed = [...this.#shelves].filter(([name]) => key === undefined || name === key);
+  /** Ends all that wait; those of a template or an image only, if one is given. */
+  async empty(of: { readonly key?: string; readonly imageId?: string } = {}): Promise<void> {
+    const { key, imageId } = of;
+    const doomed = [...this.#shelves].filter(
+      ([, shelf]) =>
+        (key === undefined || shelf.key === key) &&
+        (imageId === undefined || shelf.root.image.id === imageId),
+    );
     for (const [name] of doomed) this.#shelves.delete(name);
     await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endGuest)));
   }
@@ -166,7 +183,7 @@ export class Pool implements AsyncDisposable {
     });
   }
 
-  /** The shape that lacks a clone and was used last. */
+  /** The shelf that lacks a clone and was used last. */
   #next(): [string, Shelf] | undefined {
     if (this.#underPressure || this.#privateBytes() >= this.#policy.memoryCeilingBytes) return undefined;
     return [...this.#shelves]
@@ -182,10 +199,10 @@ export class Pool implements AsyncDisposable {
           await this.#untilWanted(watchPauseMs, signal);
           continue;
         }
-        const [key, shelf] = next;
-        const guest = await this.#makeReady(key, shelf, signal);
-        // its shape may have gone meanwhile, or fewer may be wanted
-        if (this.#shelves.get(key) !== shelf || shelf.ready.length >= this.#policy.ready) {
+        const [name, shelf] = next;
+        const guest = await this.#makeReady(shelf, signal);
+        // its shelf may have gone meanwhile, or fewer may be wanted
+        if (this.#shelves.get(name) !== shelf || shelf.ready.length >= this.#policy.ready) {
           await endGuest(guest);
           continue;
         }
@@ -219,7 +236,7 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  async #makeReady(key: string, { shape, scope }: Shelf, signal: AbortSignal): Promise<ReadyGuest> {
+  async #makeReady({ key, shape, scope, root }: Shelf, signal: AbortSignal): Promise<ReadyGuest> {
     const deps = await this.#deps.build(signal);
     await using undo = new AsyncDisposableStack();
     const id = newVmId();
@@ -233,10 +250,12 @@ export class Pool implements AsyncDisposable {
     for (let round = 0; round < warmRounds[shape.accelerator]; round += 1) {
       await warmGuest(guest, deps.warmDisks, signal);
     }
+    const scratch = undo.use(await deps.warmDisks.ready(signal));
+    await prepareRoot(guest, root, scratch.path, signal);
     await vm.pause(signal);
     const takenBytes = (await privateBytes(vm.record.pid)) ?? 0;
     undo.move();
-    return { id, runDir, guest, privateBytes: takenBytes };
+    return { id, runDir, guest, scratch, privateBytes: takenBytes };
   }
 
   #forget(shelf: Shelf, guest: ReadyGuest): void {
@@ -270,8 +289,10 @@ export class Pool implements AsyncDisposable {
       await sleep(watchPauseMs, undefined, { signal, ref: false }).catch(() => {});
       if (signal.aborted) return;
       const oldestMs = performance.now() - this.#policy.idleTimeoutMs;
-      for (const [key, shelf] of this.#shelves) {
-        if (shelf.lastUseMs < oldestMs) await this.empty(key);
+      for (const [name, shelf] of this.#shelves) {
+        if (shelf.lastUseMs >= oldestMs) continue;
+        this.#shelves.delete(name);
+        await Promise.all(shelf.ready.splice(0).map(endGuest));
       }
       await this.#heedPressure();
     }
@@ -290,8 +311,9 @@ export class Pool implements AsyncDisposable {
   }
 }
 
-async function endGuest({ guest, runDir }: PooledGuest): Promise<void> {
+async function endGuest({ guest, scratch, runDir }: PooledGuest): Promise<void> {
   await guest[Symbol.asyncDispose]();
+  await scratch[Symbol.asyncDispose]();
   await rm(runDir, { recursive: true, force: true });
 }
 

@@ -1,5 +1,5 @@
 import type { AgentClient } from '../agent/client.ts';
-import type { CreateContainerInit } from '../agent/types.ts';
+import type { CreateContainerInit, ProcessInit } from '../agent/types.ts';
 import { withCancel } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import { defaultDevices, defaultMounts, maskedPaths, readonlyPaths } from '../oci/defaults.ts';
@@ -12,8 +12,12 @@ export interface WarmDisks {
   /** Path of the image; made if it is not there. */
   image(signal: AbortSignal): Promise<string>;
   /** Makes one more writable disk; disposing removes it. */
-  scratch(signal: AbortSignal): Promise<{ readonly path: string } & AsyncDisposable>;
+  scratch(signal: AbortSignal): Promise<WritableDisk>;
+  /** As `scratch`, for a container to come: whoever launches it moves it to its place. */
+  ready(signal: AbortSignal): Promise<WritableDisk>;
 }
+
+export type WritableDisk = { readonly path: string } & AsyncDisposable;
 
 const containerId = 'warm-up';
 const processId = 'init';
@@ -43,6 +47,30 @@ export async function warmGuest(guest: GuestVm, disks: WarmDisks, signal: AbortS
     await client.deleteContainer(containerId, alive);
     await vm.fillSlot('image', 'empty', alive);
     await vm.fillSlot('scratch', 'empty', alive);
+  });
+}
+
+/** What a container to come will have as its root. */
+export interface ReadyRoot {
+  readonly image: { readonly id: string; readonly path: string; readonly fs: string };
+  /** Of the one that asked last: its files are read ahead. */
+  readonly process: ProcessInit;
+}
+
+/** Has a warm guest mount the root of a container that may come, and gives its writable disk. */
+export async function prepareRoot(
+  guest: GuestVm,
+  root: ReadyRoot,
+  scratchPath: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { vm } = guest;
+  await whileRunning(vm, 'getting ready', signal, async (alive) => {
+    await vm.fillSlot('image', { serial: imageSerial, path: root.image.path, readonly: true }, alive);
+    await vm.fillSlot('scratch', { serial: scratchSerial, path: scratchPath, readonly: false }, alive);
+    const { client } = await guest.agent(alive);
+    const disks = { imageSerial, imageFs: root.image.fs, scratchSerial };
+    await client.prepareRoot({ disks, process: root.process }, alive);
   });
 }
 

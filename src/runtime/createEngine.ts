@@ -37,7 +37,7 @@ import { recoverContainers } from './recoverContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { systemEngine } from './systemEngine.ts';
 import { unpackerInVm } from './unpackVm.ts';
-import { warmDisks } from './warmDisks.ts';
+import { removeWarmDisks, warmDisks } from './warmDisks.ts';
 
 /** A layer that claims more when decompressed is a bomb. */
 const maxLayerBytes = 64 * 1024 ** 3;
@@ -109,6 +109,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     table: config.bridge.replaceAll(/[^a-zA-Z0-9_]/g, '_'),
     log,
   });
+  await removeWarmDisks(paths.cache);
   const warm = warmDisks(paths.cache, config.storageBytes);
   const build = async (): Promise<BuildDeps> => ({
     ...(await host.vmm()),
@@ -123,7 +124,13 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   });
   const pool = new Pool(poolPolicy(config), { templates, log, build });
   const guests = new Guests({ templates, pool, build });
-  const imageDeps = { images, containers: store, events, insecureRegistries: config.insecureRegistries };
+  const imageDeps = {
+    images,
+    containers: store,
+    events,
+    insecureRegistries: config.insecureRegistries,
+    forget: (imageId: string) => pool.empty({ imageId }),
+  };
   const deps: RuntimeDeps = {
     ...host,
     store,

@@ -23,6 +23,8 @@ export interface ImageEngineDeps {
   readonly events: EventSink;
   /** Hosts that need no https. */
   readonly insecureRegistries: readonly string[];
+  /** Ends what is kept ready for containers of an image that is gone. */
+  forget(imageId: string): Promise<void>;
 }
 
 /** What the image verbs mean. */
@@ -90,12 +92,12 @@ export function imageEngine(deps: ImageEngineDeps): ImageEngine {
     async remove(image, options, signal) {
       const { id } = await get(image, signal);
       const removed = await store.remove(image, options, signal);
-      tellOfRemoval(deps, removed, id);
+      await afterRemoval(deps, removed, id);
       return removed;
     },
     async prune(options, signal): Promise<PruneReport> {
       const report = await store.prune(options, signal);
-      tellOfRemoval(deps, report, undefined);
+      await afterRemoval(deps, report, undefined);
       const attributes = { reclaimed: String(report.reclaimedBytes) };
       deps.events.record({ type: 'image', action: 'prune', id: '', attributes });
       return report;
@@ -108,9 +110,16 @@ function tellOfImage({ events }: ImageEngineDeps, action: string, id: string, na
 }
 
 /** @param id of the one image that all names were of */
-function tellOfRemoval(deps: ImageEngineDeps, removed: RemovedImage, id: string | undefined): void {
+async function afterRemoval(
+  deps: ImageEngineDeps,
+  removed: RemovedImage,
+  id: string | undefined,
+): Promise<void> {
   for (const name of removed.untagged) tellOfImage(deps, 'untag', id ?? name, id ?? name);
-  for (const gone of removed.deleted) tellOfImage(deps, 'delete', gone, gone);
+  for (const gone of removed.deleted) {
+    tellOfImage(deps, 'delete', gone, gone);
+    await deps.forget(gone);
+  }
 }
 
 /** The images as the container verbs need them. */

@@ -1,5 +1,6 @@
-import { rm, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ProcessInit } from '../agent/types.ts';
 import { allSettled } from '../base/abort.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 import { parseVmId } from '../base/ids.ts';
@@ -10,7 +11,7 @@ import type { TerminalSize } from './attachIo.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { defaultVmSize } from './containerConfig.ts';
 import { adoptContainerNetworking, openContainerNetworking } from './containerNetworking.ts';
-import type { ContainerRecord, ContainerState } from './containerRecord.ts';
+import type { ContainerConfig, ContainerRecord, ContainerState } from './containerRecord.ts';
 import type { Progress } from './engine.ts';
 import { guestContainer } from './guestContainer.ts';
 import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
@@ -145,18 +146,20 @@ export async function openContainerVm(
     share: config.binds.length > 0,
     common: isDefaultShape(config, deps),
   };
-  const reserve = async () => {
-    const reservation = undo.use(await deps.guests.reserve(wish, signal));
-    // so that a guest whose daemon dies meanwhile is found
-    await deps.store.update(id, { ...starting, vmRunDir: reservation.runDir });
-    return reservation;
-  };
   const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
-  const [reservation, scratchPath] = await allSettled([
-    reserve(),
-    scratchDisk(id, config.storageBytes, config.autoRemove, deps, signal),
-  ]);
+  const scratchPath = join(deps.store.directoryOf(id), 'scratch.raw');
+  const isNew = !(await exists(scratchPath));
+  const anew = isNew && config.storageBytes === deps.config.storageBytes;
+  const root = anew && {
+    root: { image: { id: config.imageId, path: disk.path, fs: disk.fs }, process: likelyProcess(config) },
+  };
+  const reservation = undo.use(await deps.guests.reserve({ ...wish, ...root }, signal));
   const { runDir } = reservation;
+  await allSettled([
+    // so that a guest whose daemon dies meanwhile is found
+    deps.store.update(id, { ...starting, vmRunDir: runDir }),
+    isNew ? makeScratchDisk(scratchPath, config, reservation.scratchPath, deps, signal) : Promise.resolve(),
+  ]);
   phases.end('disks');
   const shares = undo.use(await openShares(config.binds, runDir, files, await deps.shareServer(), signal));
   if (shares !== undefined) phases.end('share');
@@ -200,19 +203,33 @@ export async function openContainerLog(
   return await OutputLog.open(join(deps.store.directoryOf(record.id), 'output.log'), deps.config.logMaxBytes);
 }
 
-async function scratchDisk(
-  id: ContainerRecord['id'],
-  sizeBytes: number,
-  autoRemove: boolean,
-  deps: RuntimeDeps,
+/** @param ready one that the guest has already */
+async function makeScratchDisk(
+  path: string,
+  { storageBytes, autoRemove }: ContainerConfig,
+  ready: string | undefined,
+  { paths }: RuntimeDeps,
   signal: AbortSignal,
-): Promise<string> {
-  const path = join(deps.store.directoryOf(id), 'scratch.raw');
-  const known = await stat(path).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (known === undefined)
-    await createScratchDisk({ path, sizeBytes, journal: !autoRemove }, deps.paths.cache, signal);
-  return path;
+): Promise<void> {
+  if (ready !== undefined) return await rename(ready, path);
+  await createScratchDisk({ path, sizeBytes: storageBytes, journal: !autoRemove }, paths.cache, signal);
+}
+
+/** What the next container of the same image will probably read first, as this one does. */
+function likelyProcess({ entrypoint, cmd, env, user }: ContainerConfig): ProcessInit {
+  return {
+    args: [...entrypoint, ...cmd].slice(0, 1),
+    env: env.filter((entry) => entry.startsWith('PATH=')),
+    user: user || '0',
+  };
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    },
+  );
 }

@@ -49,14 +49,14 @@ export function poolEngine(
 
     async removeTemplate(id) {
       const { key } = await find(id);
-      await pool.empty(key);
+      await pool.empty({ key });
       await templates.remove(key);
       return key;
     },
 
     async pruneTemplates(all, signal) {
       const removed = await templates.prune(all, signal);
-      for (const { key } of removed) await pool.empty(key);
+      for (const { key } of removed) await pool.empty({ key });
       return removed.map(viewOf);
     },
 

@@ -1,7 +1,10 @@
-import { readFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect } from 'chai';
 import { type HrunHost, newHrunHost } from '../helpers/hrunHost.ts';
+import { tarOfDirectory } from '../helpers/images.ts';
+import { temporaryDirectory } from '../helpers/tempDir.ts';
 
 /** What a container can see of who its guest is. */
 const identity = [
@@ -90,6 +93,36 @@ describe('two clones of one template', () => {
     await expectGone(Number(pid));
   });
 
+  it('wait with the root of their image, for a container that starts with an empty disk of the usual size', async () => {
+    await host.ok(['pool', 'set', '--ready', '1']);
+    const launched = async (...args: string[]) => {
+      await poolFilled(host, 1);
+      const { stderr } = await host.hrun(['run', '--timing', ...args]);
+      return /^launch: (\w+)/m.exec(stderr)?.[1];
+    };
+    expect(await launched('--name', 'kept', 'busybox', 'sh', '-c', 'cat /word; echo kept > /word')).to.equal(
+      'pooled',
+    );
+    expect(await launched('--rm', '--storage-size', '64m', 'busybox', 'true')).to.equal('cloned');
+    await host.ok(['start', '-a', 'kept']);
+    expect(await host.ok(['logs', 'kept'])).to.equal('kept');
+    await host.ok(['rm', 'kept']);
+  });
+
+  it('end with their image, however many wait', async () => {
+    await using tree = await temporaryDirectory();
+    await mkdir(join(tree.path, 'bin'));
+    await copyFile('/bin/busybox', join(tree.path, 'bin/sh'));
+    await host.ok(['import', '-', 'small'], { input: await tarOfDirectory(tree.path) });
+    await host.ok(['pool', 'set', '--ready', '0']);
+    await host.ok(['pool', 'set', '--ready', '2']);
+    await host.ok(['run', '--rm', 'small', '/bin/sh', '-c', 'true']);
+    await poolFilled(host, 2);
+    expect(await emulators(host)).to.have.length(4);
+    await host.ok(['rmi', 'small']);
+    expect(await emulators(host)).to.have.length(2);
+  });
+
   it('go with the pool: all that wait end when none shall wait', async () => {
     await host.ok(['pool', 'set', '--ready', '2']);
     await host.ok(['run', '--rm', 'busybox', 'true']);
@@ -121,8 +154,7 @@ interface PoolStatus {
 async function poolFilled(host: HrunHost, ready: number): Promise<void> {
   for (;;) {
     const status = JSON.parse(await host.ok(['pool', 'status', '--format', 'json'])) as PoolStatus;
-    const waiting = status.shelves.reduce((sum, shelf) => sum + shelf.ready, 0);
-    if (waiting === ready || (ready > 0 && status.shelves.length === 0)) return;
+    if (status.shelves.every((shelf) => shelf.ready === ready)) return;
   }
 }
 

@@ -28,17 +28,22 @@ pub fn find_program(name: &CString, env: &[CString]) -> Result<CString> {
             )),
         };
     }
-    let path = env
-        .iter()
-        .rev()
-        .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="))
-        .unwrap_or(DEFAULT_PATH);
-    path.split(|byte| *byte == b':')
-        .map(|directory| if directory.is_empty() { &b"."[..] } else { directory })
-        .map(|directory| Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(bytes)))
+    search_path(env.iter().map(|entry| entry.as_bytes()))
+        .map(|directory| directory.join(OsStr::from_bytes(bytes)))
         .find(|candidate| !bytes.is_empty() && executable(candidate).is_ok())
         .and_then(|found| CString::new(found.into_os_string().into_encoded_bytes()).ok())
         .ok_or_else(|| not_found(format!("exec: \"{shown}\": executable file not found in $PATH")))
+}
+
+/// The directories that programs are looked for in.
+pub fn search_path<'a>(env: impl DoubleEndedIterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a Path> {
+    let path = env
+        .rev()
+        .find_map(|entry| entry.strip_prefix(b"PATH="))
+        .unwrap_or(DEFAULT_PATH);
+    path.split(|byte| *byte == b':')
+        .map(|directory| if directory.is_empty() { &b"."[..] } else { directory })
+        .map(|directory| Path::new(OsStr::from_bytes(directory)))
 }
 
 /// What the kernel said to an execve of a program that was found.

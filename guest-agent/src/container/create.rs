@@ -11,14 +11,14 @@ use super::id_maps::{check_clocks, write_clocks};
 use super::mount_options::Propagation;
 use super::namespaces::Spaces;
 use super::plan::ProcessPlan;
-use super::rootfs::{DiskPair, ImageFs, RootPaths, mount_shared_directory};
+use super::ready_root::ReadyRoot;
+use super::rootfs::{RootPaths, mount_root_disks, mount_shared_directory};
 use super::spawn::{Spawned, Surroundings, spawn};
 use super::{Container, Forker, INIT, blocking, init};
 use crate::cgroup::Cgroup;
 use crate::contract::{CreateContainerRequest, FailureReason, create_container_request::Rootfs, mount};
 use crate::deferred::Deferred;
 use crate::device_filter::{LoadedFilter, are_usual};
-use crate::disks::find_disk;
 use crate::failure::{Failure, Result};
 use crate::process::Process;
 
@@ -31,12 +31,13 @@ const MAX_FILE: usize = 1 << 20;
 pub async fn create(
     forker: &Forker,
     deferred: &Deferred,
+    ready_root: &ReadyRoot,
     request: CreateContainerRequest,
     peer: impl Fn(&str) -> Result<Arc<Container>>,
 ) -> Result<Container> {
     let plan = Plan::new(&request, peer)?;
     let filter = device_filter(deferred, &request)?;
-    let paths = Arc::new(mount_root(&request).await?);
+    let paths = Arc::new(mount_root(ready_root, &request).await?);
     let made = make_init(forker, &request, &plan, &paths, &filter).await;
     match made {
         Ok((init, cgroup, channel)) => Ok(Container {
@@ -161,7 +162,7 @@ fn root_tag(request: &CreateContainerRequest) -> Option<&str> {
     }
 }
 
-async fn mount_root(request: &CreateContainerRequest) -> Result<RootPaths> {
+async fn mount_root(ready_root: &ReadyRoot, request: &CreateContainerRequest) -> Result<RootPaths> {
     let id = request.container_id.clone();
     let mut tags = request
         .mounts
@@ -176,21 +177,10 @@ async fn mount_root(request: &CreateContainerRequest) -> Result<RootPaths> {
         blocking(move || tags.iter().try_for_each(|tag| mount_shared_directory(tag))).await?;
     }
     match request.rootfs.clone() {
-        Some(Rootfs::Disks(disks)) => {
-            let image = if disks.image_serial.is_empty() {
-                None
-            } else {
-                let image_fs = ImageFs::parse(&disks.image_fs)?;
-                Some((find_disk(&disks.image_serial).await?, image_fs))
-            };
-            let pair = DiskPair {
-                image,
-                scratch: find_disk(&disks.scratch_serial).await?,
-            };
-            // On this thread: a thread of its own would cost more than these mounts take.
-            let paths = RootPaths::new(&id, true);
-            paths.mount_disks(&pair).map(|()| paths)
-        }
+        Some(Rootfs::Disks(disks)) => match ready_root.take(&disks)? {
+            Some(paths) => Ok(paths),
+            None => mount_root_disks(&id, &disks).await,
+        },
         Some(Rootfs::Share(share)) => {
             blocking(move || {
                 let paths = RootPaths::new(&id, false);

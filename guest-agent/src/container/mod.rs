@@ -20,6 +20,7 @@ mod namespaces;
 mod paths;
 mod plan;
 mod protected;
+mod ready_root;
 mod rootfs;
 mod run_exec;
 mod scheduling;
@@ -53,6 +54,7 @@ use rootfs::RootPaths;
 pub use command::{find_program, refused};
 pub use create::create;
 pub use fork::Forker;
+pub use ready_root::ReadyRoot;
 pub use rootfs::{mount_device, sync_file_system};
 pub use run_exec::exec;
 

@@ -15,8 +15,8 @@ use rustix::mount::{
 use super::mounts::{attach, clone_tree};
 use super::paths::open_in;
 use crate::boot::STATE_DIR;
-use crate::contract::{FailureReason, ShareRootfs};
-use crate::disks::{Access, open_disk};
+use crate::contract::{DiskRootfs, FailureReason, ShareRootfs};
+use crate::disks::{Access, find_disk, open_disk};
 use crate::failure::{Doing, Failure, Result};
 
 /// Freed blocks go back to the host. No thread that completes inode tables or reads bitmaps ahead: it would run exactly
@@ -59,8 +59,8 @@ impl ImageFs {
 }
 
 impl RootPaths {
-    pub fn new(container_id: &str, has_scratch: bool) -> Self {
-        let base = Path::new(STATE_DIR).join("containers").join(container_id);
+    pub fn new(name: &str, has_scratch: bool) -> Self {
+        let base = Path::new(STATE_DIR).join("containers").join(name);
         let scratch = base.join("scratch");
         Self {
             root: base.join("root"),
@@ -166,6 +166,23 @@ impl RootPaths {
         }
         mounted
     }
+}
+
+/// The root called `name` of these disks, waiting for one that is just being plugged.
+pub async fn mount_root_disks(name: &str, disks: &DiskRootfs) -> Result<RootPaths> {
+    let image = if disks.image_serial.is_empty() {
+        None
+    } else {
+        let image_fs = ImageFs::parse(&disks.image_fs)?;
+        Some((find_disk(&disks.image_serial).await?, image_fs))
+    };
+    let pair = DiskPair {
+        image,
+        scratch: find_disk(&disks.scratch_serial).await?,
+    };
+    // On this thread: a thread of its own would cost more than these mounts take.
+    let paths = RootPaths::new(name, true);
+    paths.mount_disks(&pair).map(|()| paths)
 }
 
 pub fn share_mount_point(tag: &str) -> PathBuf {

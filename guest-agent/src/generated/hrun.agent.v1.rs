@@ -117,6 +117,16 @@ pub struct DiskRootfs {
     #[prost(string, tag = "3")]
     pub scratch_serial: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PrepareRootRequest {
+    #[prost(message, optional, tag = "1")]
+    pub disks: ::core::option::Option<DiskRootfs>,
+    /// Its user and program; what of them cannot be found is nothing to fail for yet. Absent: unknown.
+    #[prost(message, optional, tag = "2")]
+    pub process: ::core::option::Option<Process>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareRootResponse {}
 /// A root file system in a host directory served over the share.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShareRootfs {
@@ -1316,6 +1326,32 @@ pub mod agent_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Mounts ahead what a container that may come will have as its root, and reads ahead what its process reads first. The
+        /// next CreateContainer with the same disks takes it; one with others, or another PrepareRoot, takes it down.
+        pub async fn prepare_root(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PrepareRootResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hrun.agent.v1.AgentService/PrepareRoot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hrun.agent.v1.AgentService", "PrepareRoot"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Mounts the root file system and prepares the init process up to, not including, its execve. Everything
         /// that a user can get wrong fails here (binary, PATH lookup, exec bit, cwd, user, mounts) and leaves nothing.
         pub async fn create_container(
@@ -1841,6 +1877,15 @@ pub mod agent_service_server {
             tonic::Response<super::PrepareTemplateResponse>,
             tonic::Status,
         >;
+        /// Mounts ahead what a container that may come will have as its root, and reads ahead what its process reads first. The
+        /// next CreateContainer with the same disks takes it; one with others, or another PrepareRoot, takes it down.
+        async fn prepare_root(
+            &self,
+            request: tonic::Request<super::PrepareRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PrepareRootResponse>,
+            tonic::Status,
+        >;
         /// Mounts the root file system and prepares the init process up to, not including, its execve. Everything
         /// that a user can get wrong fails here (binary, PATH lookup, exec bit, cwd, user, mounts) and leaves nothing.
         async fn create_container(
@@ -2242,6 +2287,51 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PrepareTemplateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hrun.agent.v1.AgentService/PrepareRoot" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareRootSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::PrepareRootRequest>
+                    for PrepareRootSvc<T> {
+                        type Response = super::PrepareRootResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareRootRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::prepare_root(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareRootSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

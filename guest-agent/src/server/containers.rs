@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use super::{Agent, check_id, no_such_container};
 use crate::container::{self, INIT};
 use crate::contract::{
-    ContainerInfo, CreateContainerRequest, ExecRequest, FailureReason, ProcessInfo, Resources, SignalRequest,
+    ContainerInfo, CreateContainerRequest, ExecRequest, FailureReason, PrepareRootRequest, ProcessInfo, Resources,
+    SignalRequest,
 };
 use crate::failure::{Failure, Result};
 use crate::processes;
@@ -28,7 +29,10 @@ impl Agent {
             }
             containers.insert(id.clone(), None);
         }
-        let made = container::create(&self.forker, &self.deferred, request, |id| self.container(id)).await;
+        let made = container::create(&self.forker, &self.deferred, &self.ready_root, request, |id| {
+            self.container(id)
+        })
+        .await;
         let mut containers = self.lock();
         match made {
             Ok(container) => {
@@ -41,6 +45,12 @@ impl Agent {
                 Err(failure)
             }
         }
+    }
+
+    pub(super) async fn prepare_root(self: Arc<Self>, request: PrepareRootRequest) -> Result<()> {
+        self.require_personalized()?;
+        let disks = request.disks.unwrap_or_default();
+        self.ready_root.prepare(disks, request.process.as_ref()).await
     }
 
     pub(super) async fn start(self: Arc<Self>, id: String) -> Result<()> {

@@ -44,7 +44,7 @@ impl Agent {
     }
 
     pub(super) fn prepare_template(&self) -> Result<()> {
-        if !self.lock().is_empty() {
+        if !self.lock().is_empty() || self.ready_root.is_there() {
             return Err(Failure::new(
                 FailureReason::WrongState,
                 "a guest with containers can be nobody's template",

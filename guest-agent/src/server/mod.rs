@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tonic::Status;
 
-use crate::container::{Container, Forker};
+use crate::container::{Container, Forker, ReadyRoot};
 use crate::contract::FailureReason;
 use crate::deferred::Deferred;
 use crate::failure::{Failure, Result};
@@ -26,6 +26,7 @@ const MAX_ID: usize = 128;
 pub struct Agent {
     forker: Forker,
     deferred: Deferred,
+    ready_root: ReadyRoot,
     personalized: AtomicBool,
     started_boottime_ns: u64,
     /// `None` while one is being made or deleted.
@@ -37,6 +38,7 @@ impl Agent {
         Ok(Self {
             forker: Forker::new()?,
             deferred: Deferred::default(),
+            ready_root: ReadyRoot::default(),
             personalized: AtomicBool::new(false),
             started_boottime_ns,
             containers: Mutex::new(BTreeMap::new()),

@@ -51,6 +51,14 @@ impl AgentService for Service {
         Ok(Response::new(contract::PrepareTemplateResponse {}))
     }
 
+    async fn prepare_root(
+        &self,
+        request: Request<contract::PrepareRootRequest>,
+    ) -> Answer<contract::PrepareRootResponse> {
+        to_the_end(Arc::clone(&self.0).prepare_root(request.into_inner())).await?;
+        Ok(Response::new(contract::PrepareRootResponse {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<contract::CreateContainerRequest>,

@@ -3,6 +3,7 @@ import type { PoolStatus } from '../../pool/pool.ts';
 import type { Context } from '../deps.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { integerOption, sizeOption } from '../flags.ts';
+import { shortDigest } from '../render/imageRows.ts';
 import { lineJson } from '../render/json.ts';
 import { renderTable } from '../render/table.ts';
 import type { Verb } from '../verb.ts';
@@ -33,8 +34,8 @@ export const poolStatus: Verb = {
 
 export const poolSet: Verb = {
   configure(command) {
-    command.option('--ready <number>', 'Clones kept ready for each shape in use', integerOption(0));
-    command.option('--idle-timeout <seconds>', 'How long a shape is in use', integerOption(1));
+    command.option('--ready <number>', 'Clones kept ready for each shape and image in use', integerOption(0));
+    command.option('--idle-timeout <seconds>', 'How long a shape and an image are in use', integerOption(1));
     command.option('--refill-pause <ms>', 'Pause between two clones', integerOption(0));
     command.option('--memory <size>', 'Memory that all waiting clones may take', sizeOption('--memory'));
     command.option(
@@ -67,13 +68,14 @@ async function printStatus(status: PoolStatus, asJson: boolean, context: Context
     String(shelf.vcpus),
     `${shelf.memoryMiB} MiB`,
     shelf.scope,
+    shortDigest(shelf.imageId),
     `${shelf.ready} of ${policy.ready}`,
     formatMemory(shelf.privateBytes),
   ]);
-  const header = ['TEMPLATE', 'CPUS', 'MEMORY', 'SCOPE', 'READY', 'PRIVATE'];
+  const header = ['TEMPLATE', 'CPUS', 'MEMORY', 'SCOPE', 'IMAGE', 'READY', 'PRIVATE'];
   const idle = `idle after ${policy.idleTimeoutMs / 1000} s, at most ${formatMemory(policy.memoryCeilingBytes)}`;
   const pressure = underPressure ? ', EMPTY: memory is short' : '';
   await context.print(
-    `${renderTable([header, ...rows])}${policy.ready} ready per shape in use, ${idle}${pressure}\n`,
+    `${renderTable([header, ...rows])}${policy.ready} ready per shape and image in use, ${idle}${pressure}\n`,
   );
 }
