@@ -42,7 +42,7 @@ const ConfigFile = z.strictObject({
   templateScope: templateScope.prefault('host'),
   poolReady: z.int().nonnegative().max(1000).default(2),
   poolIdleTimeoutS: z.int().positive().default(600),
-  poolRefillPauseMs: z.int().nonnegative().default(50),
+  poolRefillPauseMs: z.int().nonnegative().default(200),
   poolMemory: sizeBytes.prefault('1g'),
   poolMinAvailablePercent: z.int().min(0).max(90).default(10),
   network: z.enum(['bridge', 'none']).optional(),

@@ -40,10 +40,19 @@ export interface Reservation extends AsyncDisposable {
   /** The writable disk of a guest that has one already: to be moved to where `open` is told that it is. */
   readonly scratchPath: string | undefined;
   /**
-   * @throws HrunError as bootMicroVm and GuestVm.agent, VM_BOOT_FAILED with the console's last lines, AGENT_PROTOCOL when
-   *   the guest did not acknowledge that it is distinct: it is gone then
+   * @throws HrunError as bootMicroVm and GuestVm.agent, VM_BOOT_FAILED with the console's last lines
    */
-  open(parts: GuestParts, phases: PhaseClock, signal: AbortSignal): Promise<GuestVm>;
+  open(parts: GuestParts, phases: PhaseClock, signal: AbortSignal): Promise<OpenedGuest>;
+}
+
+export interface OpenedGuest extends AsyncDisposable {
+  readonly guest: GuestVm;
+  /**
+   * Settles when the guest has acknowledged that it is distinct from every other. Its agent may be asked for more
+   * meanwhile and does that after it, but no process of a container may start before.
+   * @throws HrunError AGENT_PROTOCOL when it did not acknowledge, or as GuestVm.agent
+   */
+  readonly distinct: Promise<void>;
 }
 
 export interface GuestsDeps {
@@ -70,6 +79,11 @@ export class Guests {
 
   constructor(deps: GuestsDeps) {
     this.#deps = deps;
+  }
+
+  /** To be held from before `reserve` until the guest's container runs: nothing is made ready beside it. */
+  launching(): Disposable {
+    return this.#deps.pool.launching();
   }
 
   async reserve(wish: GuestWish, signal: AbortSignal): Promise<Reservation> {
@@ -105,14 +119,15 @@ export class Guests {
     const open = async (parts: GuestParts, phases: PhaseClock, signal: AbortSignal) => {
       const { hostname, ...disks } = parts;
       const request: VmRequest = { id, runDir, shape, ...disks };
-      using _launching = this.#deps.pool.launching();
       await using undo = new AsyncDisposableStack();
       unopened = undefined;
       const guest = undo.use(await this.#guest(plan, request, phases, signal));
-      await personalizeGuest(guest, hostname, signal);
-      phases.end('agent');
-      undo.move();
-      return guest;
+      // asked for in order over one connection, which is answered in order
+      await guest.agent(signal);
+      const distinct = personalizeGuest(guest, hostname, signal).then(() => phases.end('agent'));
+      distinct.catch(() => {}); // told when it is awaited
+      const owned = undo.move();
+      return { guest, distinct, [Symbol.asyncDispose]: () => owned.disposeAsync() };
     };
     const scratch = plan.kind === 'pooled' ? plan.claimed.scratch : undefined;
     return {

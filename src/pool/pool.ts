@@ -20,7 +20,7 @@ export interface PoolPolicy {
   readonly ready: number;
   /** A shape that nothing was launched of for so long is no longer in use. */
   readonly idleTimeoutMs: number;
-  /** Between the starts of two clones, so that refilling does not take the machine from those who use it. */
+  /** How long nothing is launched or made before the next is, so that refilling takes the machine from nobody. */
   readonly refillPauseMs: number;
   /** Private memory that all waiting clones together may take. */
   readonly memoryCeilingBytes: number;
@@ -88,6 +88,8 @@ export class Pool implements AsyncDisposable {
   readonly #end = new AbortController();
   #policy: PoolPolicy;
   #launches = 0;
+  /** When the last launch was over, or the last clone made. */
+  #quietSinceMs = 0;
   #underPressure = false;
   #refilling: Promise<void> | undefined;
   #watching: Promise<void> | undefined;
@@ -115,12 +117,13 @@ export class Pool implements AsyncDisposable {
     return claimed;
   }
 
-  /** Keeps the refill from running beside a launch; disposing lets it go on. */
+  /** Keeps the refill from running beside a launch; disposing lets it go on a pause later. */
   launching(): Disposable {
     this.#launches += 1;
     return {
       [Symbol.dispose]: () => {
         this.#launches -= 1;
+        this.#quietSinceMs = performance.now();
         if (this.#launches === 0) this.#wake();
       },
     };
@@ -195,8 +198,9 @@ export class Pool implements AsyncDisposable {
     const { signal } = this.#end;
     try {
       for (let next = this.#next(); next !== undefined; next = this.#next()) {
-        if (this.#launches > 0) {
-          await this.#untilWanted(watchPauseMs, signal);
+        const dueMs = this.#quietSinceMs + this.#policy.refillPauseMs - performance.now();
+        if (this.#launches > 0 || dueMs > 0) {
+          await this.#untilWanted(this.#launches > 0 ? watchPauseMs : dueMs, signal);
           continue;
         }
         const [name, shelf] = next;
@@ -208,7 +212,7 @@ export class Pool implements AsyncDisposable {
         }
         shelf.ready.push(guest);
         void guest.guest.vm.ended.then(() => this.#forget(shelf, guest));
-        await this.#untilDue(signal);
+        this.#quietSinceMs = performance.now();
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -224,16 +228,6 @@ export class Pool implements AsyncDisposable {
       await Promise.race([this.#wanted.promise, sleep(limitMs, undefined, { signal: inner, ref: false })]);
       cancel(new Error('it is wanted'));
     });
-  }
-
-  /** Until the next clone may be made, by the policy as it is then. */
-  async #untilDue(signal: AbortSignal): Promise<void> {
-    const startedMs = performance.now();
-    for (;;) {
-      const leftMs = startedMs + this.#policy.refillPauseMs - performance.now();
-      if (leftMs <= 0) return;
-      await this.#untilWanted(leftMs, signal);
-    }
   }
 
   async #makeReady({ key, shape, scope, root }: Shelf, signal: AbortSignal): Promise<ReadyGuest> {

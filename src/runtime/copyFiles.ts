@@ -164,7 +164,8 @@ async function mountedContainer(
   if (running !== undefined) return { guest: running.guest, [Symbol.asyncDispose]: async () => {} };
   undo.defer(async () => void (await deps.store.update(record.id, { vm: undefined, vmRunDir: undefined })));
   const options = { files: caller.files, progress: caller.progress, phases: new PhaseClock(deps.now) };
-  const { guest, imageFs } = undo.use(await openContainerVm(record, deps, options, signal));
+  const { guest, imageFs, distinct } = undo.use(await openContainerVm(record, deps, options, signal));
+  await distinct;
   const { client } = await guest.agent(signal);
   await client.createContainer(guestContainer(record, imageFs, undefined, noNames), signal);
   // The disk is written back before the VM goes.

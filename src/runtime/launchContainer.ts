@@ -73,7 +73,7 @@ export async function prepareContainer(
   if (connections.length > 0) phases.end('network');
   const { client } = await running.guest.agent(signal);
   const request = guestContainer(record, running.imageFs, terminalSize, (await networking).names);
-  await client.createContainer(request, signal);
+  await allSettled([running.distinct, client.createContainer(request, signal)]);
   phases.end('rootfs');
   const init = new GuestProcess(running.guest, record.id, initProcessId);
   const owned = undo.move();
@@ -113,6 +113,8 @@ export async function adoptContainer(
 
 export interface ContainerVm extends AsyncDisposable {
   readonly guest: GuestVm;
+  /** As OpenedGuest.distinct. */
+  readonly distinct: Promise<void>;
   readonly imageFs: string;
   readonly standInPid: number | undefined;
   readonly accelerator: NonNullable<ContainerState['accelerator']>;
@@ -163,7 +165,7 @@ export async function openContainerVm(
   phases.end('disks');
   const shares = undo.use(await openShares(config.binds, runDir, files, await deps.shareServer(), signal));
   if (shares !== undefined) phases.end('share');
-  const guest = undo.use(
+  const { guest, distinct } = undo.use(
     await reservation.open(
       {
         imageDisk: { serial: imageDiskSerial, path: disk.path, readonly: true },
@@ -178,6 +180,7 @@ export async function openContainerVm(
   const owned = undo.move();
   return {
     guest,
+    distinct,
     imageFs: disk.fs,
     standInPid: shares?.pid,
     accelerator,

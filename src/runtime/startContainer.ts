@@ -37,6 +37,7 @@ export async function startContainer(
   signal: AbortSignal,
 ): Promise<LiveContainer> {
   using _disks = await deps.live.disks.lock(id, signal);
+  using _launching = deps.guests.launching();
   const record = deps.store.known(id);
   const before = record.state;
   if (!mayBecome(before.status, 'starting')) {

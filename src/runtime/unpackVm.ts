@@ -41,7 +41,7 @@ export function unpackerInVm(
           signal,
         ),
       );
-      const guest = undo.use(
+      const { guest, distinct } = undo.use(
         await reservation.open(
           {
             imageDisk: { serial: imageDiskSerial, path: request.sourcePath, readonly: true },
@@ -52,6 +52,7 @@ export function unpackerInVm(
           signal,
         ),
       );
+      await distinct;
       await whileRunning(guest.vm, 'unpacking layers', signal, async (alive) => {
         const { client } = await guest.agent(alive);
         const maxEntries = deps.config.imageMaxEntries;

@@ -31,7 +31,7 @@ pub type UnpackStream = mpsc::Receiver<Result<UnpackLayersResponse, Status>>;
 impl Agent {
     /// Ends with `done` or with the failure; goes on to its end when the host goes away.
     pub(super) async fn unpack_layers(&self, request: UnpackLayersRequest) -> Result<UnpackStream> {
-        self.require_personalized()?;
+        self.require_personalized().await?;
         if request.layers.len() > MAX_LAYERS {
             return Err(Failure::invalid(format!("more than {MAX_LAYERS} layers")));
         }

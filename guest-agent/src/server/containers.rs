@@ -16,7 +16,7 @@ use crate::processes;
 
 impl Agent {
     pub(super) async fn create(self: Arc<Self>, request: CreateContainerRequest) -> Result<u32> {
-        self.require_personalized()?;
+        self.require_personalized().await?;
         let id = request.container_id.clone();
         check_id(&id)?;
         {
@@ -48,9 +48,12 @@ impl Agent {
     }
 
     pub(super) async fn prepare_root(self: Arc<Self>, request: PrepareRootRequest) -> Result<()> {
-        self.require_personalized()?;
+        self.require_personalized().await?;
         let disks = request.disks.unwrap_or_default();
-        self.ready_root.prepare(disks, request.process.as_ref()).await
+        self.ready_root.prepare(disks, request.process.as_ref()).await?;
+        // whoever gets this guest makes it another one first
+        self.personalized.send_replace(false);
+        Ok(())
     }
 
     pub(super) async fn start(self: Arc<Self>, id: String) -> Result<()> {

@@ -1,7 +1,6 @@
 //! The guest itself: who it is, and its end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::mount::UnmountFlags;
 
@@ -18,7 +17,7 @@ impl Agent {
                 "this agent speaks protocol {PROTOCOL}, not {protocol}"
             )));
         }
-        let personalized = self.personalized.load(Ordering::Relaxed);
+        let personalized = *self.personalized.borrow();
         // Reading it makes it, from a random generator that a clone still shares with its template until then.
         let boot_id = if personalized { read_boot_id()? } else { String::new() };
         Ok(HelloResponse {
@@ -33,13 +32,13 @@ impl Agent {
 
     pub(super) fn personalize(&self, request: &PersonalizeRequest) -> Result<i64> {
         let realtime_ns = personalize::personalize(request)?;
-        self.personalized.store(true, Ordering::Relaxed);
+        self.personalized.send_replace(true);
         Ok(realtime_ns)
     }
 
     /// Only a guest of its own may appear on a network.
     pub(super) async fn configure_network(self: Arc<Self>, request: ConfigureNetworkRequest) -> Result<()> {
-        self.require_personalized()?;
+        self.require_personalized().await?;
         blocking(move || network::configure(&request)).await
     }
 
@@ -51,7 +50,7 @@ impl Agent {
             ));
         }
         self.deferred.finish()?;
-        self.personalized.store(false, Ordering::Relaxed);
+        self.personalized.send_replace(false);
         Ok(())
     }
 

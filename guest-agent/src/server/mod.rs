@@ -7,9 +7,10 @@ pub mod service;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::container::{Container, Forker, ReadyRoot};
@@ -21,13 +22,15 @@ use crate::failure::{Failure, Result};
 pub const PROTOCOL: u32 = 1;
 
 const MAX_ID: usize = 128;
+/// The host may ask for what needs an identity together with the identity.
+const PERSONALIZED_WITHIN: Duration = Duration::from_secs(1);
 
 /// All the agent knows. Survives the connections of its host.
 pub struct Agent {
     forker: Forker,
     deferred: Deferred,
     ready_root: ReadyRoot,
-    personalized: AtomicBool,
+    personalized: watch::Sender<bool>,
     started_boottime_ns: u64,
     /// `None` while one is being made or deleted.
     containers: Mutex<BTreeMap<String, Option<Arc<Container>>>>,
@@ -39,7 +42,7 @@ impl Agent {
             forker: Forker::new()?,
             deferred: Deferred::default(),
             ready_root: ReadyRoot::default(),
-            personalized: AtomicBool::new(false),
+            personalized: watch::Sender::new(false),
             started_boottime_ns,
             containers: Mutex::new(BTreeMap::new()),
         })
@@ -58,14 +61,16 @@ impl Agent {
             .ok_or_else(|| no_such_container(id))
     }
 
-    fn require_personalized(&self) -> Result<()> {
-        if self.personalized.load(Ordering::Relaxed) {
-            return Ok(());
+    async fn require_personalized(&self) -> Result<()> {
+        let mut personalized = self.personalized.subscribe();
+        let wait = personalized.wait_for(|personalized| *personalized);
+        match tokio::time::timeout(PERSONALIZED_WITHIN, wait).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Failure::new(
+                FailureReason::NotPersonalized,
+                "this guest has not been personalized",
+            )),
         }
-        Err(Failure::new(
-            FailureReason::NotPersonalized,
-            "this guest has not been personalized",
-        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Arc<Container>>>> {

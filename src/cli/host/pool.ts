@@ -36,7 +36,11 @@ export const poolSet: Verb = {
   configure(command) {
     command.option('--ready <number>', 'Clones kept ready for each shape and image in use', integerOption(0));
     command.option('--idle-timeout <seconds>', 'How long a shape and an image are in use', integerOption(1));
-    command.option('--refill-pause <ms>', 'Pause between two clones', integerOption(0));
+    command.option(
+      '--refill-pause <ms>',
+      'How long nothing is launched or made before a clone is',
+      integerOption(0),
+    );
     command.option('--memory <size>', 'Memory that all waiting clones may take', sizeOption('--memory'));
     command.option(
       '--min-available <percent>',
