@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { errnoOf, HrunError, messageOf } from './errors.ts';
+import { type JailStep, jailSteps } from './jailSteps.ts';
 import { parseTemplateScope, type WishedScope } from './templateScope.ts';
 import { parseSize } from './units.ts';
 
@@ -22,6 +23,9 @@ const templateScope = z.string().transform((text, context) => {
     return z.NEVER;
   }
 });
+
+/** What is above is no user for some of the calls and programs that know them. */
+const maxUid = 2 ** 31 - 2;
 
 /** The keys of config.json; docs/configuration.md describes each. */
 const ConfigFile = z.strictObject({
@@ -54,6 +58,9 @@ const ConfigFile = z.strictObject({
   cniConfigDir: absolutePath.default('/etc/cni/net.d'),
   cniPath: z.array(absolutePath).default(['/opt/cni/bin', '/usr/lib/cni']),
   bridgeSubnet6: z.string().default('fd68:7275:6e00::/64'),
+  jailUidFirst: z.int().min(1).max(maxUid).default(2_000_000_000),
+  jailUidCount: z.int().min(1).max(maxUid).default(65_536),
+  allowWeakerJail: z.array(z.enum(jailSteps)).default([]),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -96,6 +103,10 @@ export interface Config {
   /** Where CNI configurations and plugins are. */
   readonly cniConfigDir: string;
   readonly cniPath: readonly string[];
+  /** Users for microVMs, one for each, where the daemon is root. */
+  readonly jailUids: { readonly first: number; readonly count: number };
+  /** Steps of the jail around QEMU that may be impossible. */
+  readonly allowWeakerJail: readonly JailStep[];
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -157,6 +168,11 @@ export function parseConfig(text: string, path: string): Config {
     bridgeSubnet6: file.bridgeSubnet6,
     cniConfigDir: file.cniConfigDir,
     cniPath: file.cniPath,
+    jailUids: {
+      first: file.jailUidFirst,
+      count: Math.min(file.jailUidCount, maxUid - file.jailUidFirst + 1),
+    },
+    allowWeakerJail: file.allowWeakerJail,
     logLevel: file.logLevel,
   };
 }

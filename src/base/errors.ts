@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'DISK_FULL'
   | 'QEMU_MISSING'
   | 'QEMU_FAILED'
+  | 'JAIL_FAILED'
   | 'KVM_UNAVAILABLE'
   | 'VM_BOOT_FAILED'
   | 'VM_DIED'

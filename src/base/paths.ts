@@ -15,6 +15,8 @@ export interface Paths {
   readonly images: string;
   readonly cache: string;
   readonly vms: string;
+  /** File systems that QEMU sees. */
+  readonly jail: string;
   /** The user's networks. */
   readonly networks: string;
   /** In which namespaces there is something of ours. */
@@ -66,6 +68,7 @@ export function pathsFrom(environment: Readonly<Record<string, string | undefine
     images: join(root, 'images'),
     cache: join(root, 'cache'),
     vms: join(run, 'vms'),
+    jail: join(root, 'cache/jail'),
     networks: join(root, 'networks'),
     fabrics: join(run, 'fabrics'),
     sessions: join(run, 'sessions'),
@@ -110,6 +113,8 @@ export interface Dist {
   readonly busyboxPath: string;
   /** What is loaded into the QEMU of a clone; undefined when it was not built. */
   readonly preloadPath?: string;
+  /** The native binary, for its role as the launcher of QEMU; undefined when it was not found. */
+  readonly launcherPath?: string;
 }
 
 /**
@@ -120,8 +125,13 @@ export async function findDist(codeDir: string): Promise<Dist> {
   const candidates = [codeDir, join(codeDir, '..'), join(codeDir, '../../dist')];
   for (const base of candidates) {
     const dist = distIn(base);
-    if (await exists(dist.initramfsPath))
-      return { ...dist, ...(await preloadIn([codeDir, join(base, 'libexec')])) };
+    if (await exists(dist.initramfsPath)) {
+      return {
+        ...dist,
+        ...(await preloadIn([codeDir, join(base, 'libexec')])),
+        ...(await launcherIn([join(base, 'hrun'), join(codeDir, '../../bin/hrun')])),
+      };
+    }
   }
   return distIn(join(codeDir, '..'));
 }
@@ -138,6 +148,13 @@ async function preloadIn(directories: readonly string[]): Promise<Pick<Dist, 'pr
   for (const directory of directories) {
     const preloadPath = join(directory, 'hrun-preload.so');
     if (await exists(preloadPath)) return { preloadPath };
+  }
+  return {};
+}
+
+async function launcherIn(paths: readonly string[]): Promise<Pick<Dist, 'launcherPath'>> {
+  for (const launcherPath of paths) {
+    if (await exists(launcherPath)) return { launcherPath };
   }
   return {};
 }

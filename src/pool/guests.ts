@@ -19,6 +19,8 @@ export interface GuestWish {
   readonly scope: WishedScope;
   /** Boot although a clone could be had. */
   readonly cold: boolean;
+  /** Whether its jail may be weaker than that of others. */
+  readonly weaker: boolean;
   /** Whether the guest gets a share of host directories: such a device cannot be restored (QEMU 7.2). */
   readonly share: boolean;
   /** A root that a waiting clone can have mounted: an image, and a writable disk of the default size with nothing on it. */
@@ -28,7 +30,7 @@ export interface GuestWish {
 }
 
 /** What a guest gets to see. */
-export type GuestParts = Pick<VmRequest, 'imageDisk' | 'scratchDisk' | 'share'> & {
+export type GuestParts = Pick<VmRequest, 'imageDisk' | 'scratchDisk' | 'share' | 'allowWeakerJail'> & {
   readonly hostname: string;
 };
 
@@ -96,8 +98,12 @@ export class Guests {
     return this.#reservation({ id, runDir }, wish, plan);
   }
 
-  async #plan({ shape, scope, cold, share, root, common }: GuestWish, signal: AbortSignal): Promise<Plan> {
+  async #plan(
+    { shape, scope, cold, weaker, share, root, common }: GuestWish,
+    signal: AbortSignal,
+  ): Promise<Plan> {
     if (cold) return { kind: 'cold', reason: 'asked for' };
+    if (weaker) return { kind: 'cold', reason: 'its jail may be weaker' };
     if (scope.kind === 'none') return { kind: 'cold', reason: 'it shares no memory with others' };
     if (share) return { kind: 'cold', reason: 'a share of host directories cannot be restored' };
     const { templates, pool } = this.#deps;

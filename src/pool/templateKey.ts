@@ -28,7 +28,9 @@ export async function templateKey(
   qemuPath: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const wiring = { controlFd: 0, agentFd: 0, vsockCid: shape.transport === 'vsock' ? 0 : undefined };
+  const vsock = shape.transport === 'vsock' ? 0 : undefined;
+  const boot = { kernelFd: 0, initramfsFd: 0 };
+  const wiring = { controlFd: 0, agentFd: 0, vsockCid: vsock, vhostFd: vsock, boot };
   const machine = qemuArguments(templateRequest(shape, nobody, '/'), { ...wiring, tscKhz: undefined });
   const facts = [
     formatVersion,

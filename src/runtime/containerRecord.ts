@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { ContainerId } from '../base/ids.ts';
+import { jailSteps } from '../base/jailSteps.ts';
 import { CniRecordSchema } from '../network/cni/cniNetwork.ts';
 import { ContainerNetworkSchema, noNetwork } from '../network/containerNetwork.ts';
 import { EndpointSchema } from '../network/endpoint.ts';
@@ -15,6 +16,8 @@ export const VmRecordSchema = z.object({
   pidStartTicks: z.string(),
   transport: z.enum(['serial', 'vsock']),
   vsockCid: z.int().optional(),
+  cgroups: z.array(z.string()).readonly().optional(),
+  jail: z.object({ uid: z.int().positive().optional(), weaker: z.array(z.string()).readonly() }).optional(),
 });
 
 const TemplateScopeSchema = z.discriminatedUnion('kind', [
@@ -66,6 +69,8 @@ const ContainerConfigSchema = z.object({
   initramfsPath: z.string(),
   accelerator: z.enum(['auto', 'kvm', 'tcg']),
   cold: z.boolean(),
+  /** Steps of QEMU's jail that may be impossible, besides those of the configuration. */
+  allowWeakerJail: z.array(z.enum(jailSteps)).optional(),
   /** Whose guests its microVM may share memory with; absent in files of before there were clones. */
   templateScope: TemplateScopeSchema.default({ kind: 'host' }),
   network: ContainerNetworkSchema.default(noNetwork),

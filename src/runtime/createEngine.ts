@@ -16,6 +16,9 @@ import { Guests } from '../pool/guests.ts';
 import { Pool, type PoolPolicy } from '../pool/pool.ts';
 import { TemplateStore } from '../pool/templateStore.ts';
 import { Templates } from '../pool/templates.ts';
+import type { VmmDeps } from '../vmm/deps.ts';
+import type { JailPolicy } from '../vmm/jail/policy.ts';
+import { sweepVmCgroups } from '../vmm/jail/vmCgroups.ts';
 import { chooseAccelerator, type ProbeDeps } from '../vmm/qemu/accelerator.ts';
 import { findQemu } from '../vmm/qemu/findQemu.ts';
 import { containerEngine } from './containerEngine.ts';
@@ -84,9 +87,22 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     initramfsPath: config.initramfsPath ?? dist.initramfsPath,
   };
   const qemuPath = () => findQemu(config.qemuPath, `${options.searchPath}:${systemPath}`);
-  const probe = async (): Promise<ProbeDeps> => ({
+  const jail: JailPolicy = {
+    launcherPath: dist.launcherPath,
+    treesDir: paths.jail,
+    uids: config.jailUids,
+    owner: paths.run,
+    fileBytes: Math.max(config.storageBytes, config.imageDiskBytes),
+    allowed: config.allowWeakerJail,
+  };
+  const vmm = async (): Promise<VmmDeps> => ({
     qemuPath: await qemuPath(),
+    preloadPath: dist.preloadPath,
+    jail,
     log,
+  });
+  const probe = async (): Promise<ProbeDeps> => ({
+    ...(await vmm()),
     ...defaults,
     cachePath: join(paths.run, 'accelerator.json'),
     runDir: paths.run,
@@ -97,7 +113,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     log,
     defaults,
     now: () => process.hrtime.bigint(),
-    vmm: async () => ({ qemuPath: await qemuPath(), preloadPath: dist.preloadPath, log }),
+    vmm,
     accelerator: async (wanted: RuntimeDeps['config']['accelerator'], until: AbortSignal) =>
       wanted === 'tcg' ? wanted : await chooseAccelerator(wanted, await probe(), until),
     shareServer: () => firstExecutable(shareServers),
@@ -155,6 +171,9 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   };
   await recoverContainers(deps, options.awaited, ociRunDirs(oci.store.list()), signal);
   await recoverOci(oci, signal);
+  await sweepVmCgroups(paths.run).catch((error: unknown) =>
+    log.warn({ err: error }, 'cgroups were left behind'),
+  );
   await networks.settle(signal);
   return {
     oci: ociEngine(oci),

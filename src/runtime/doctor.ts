@@ -1,6 +1,7 @@
 import { access, constants, readFile, stat, statfs } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { HrunError, messageOf } from '../base/errors.ts';
+import type { JailFinding } from '../vmm/jail/examine.ts';
 import type { DoctorCheck } from './views.ts';
 
 export interface DoctorDeps {
@@ -14,6 +15,8 @@ export interface DoctorDeps {
   accelerator(
     signal: AbortSignal,
   ): Promise<{ readonly accelerator: 'kvm' | 'tcg'; readonly reason?: string }>;
+  /** What QEMU is locked in with, found out by doing it. */
+  jail(signal: AbortSignal): Promise<readonly JailFinding[]>;
   /** The share server for bind mounts, if there is one. */
   shareServer(): Promise<string | undefined>;
 }
@@ -43,6 +46,31 @@ export async function* examineHost(deps: DoctorDeps, signal: AbortSignal): Async
     signal.throwIfAborted();
     yield { name, ...(await find().catch(failed)) };
   }
+  yield* jailFindings(deps, signal);
+}
+
+async function* jailFindings(deps: DoctorDeps, signal: AbortSignal): AsyncGenerator<DoctorCheck> {
+  try {
+    for (const finding of await deps.jail(signal)) yield jailFinding(finding);
+  } catch (error) {
+    signal.throwIfAborted();
+    yield { name: 'jail', ...failed(error) };
+  }
+}
+
+/** What only root can have is no fault of the host where the daemon is not root. */
+function jailFinding({ step, possible, detail, allowed }: JailFinding): DoctorCheck {
+  const name = `jail ${step}`;
+  if (possible) return { name, status: 'ok', detail };
+  if (allowed)
+    return {
+      name,
+      status: 'warn',
+      detail,
+      remedy: 'microVMs start without it; docs/security.md says what it is for',
+    };
+  const remedy = `without it no microVM starts, unless the configuration says allowWeakerJail: ["${step}"]`;
+  return { name, status: 'fail', detail, remedy };
 }
 
 type Finding = Omit<DoctorCheck, 'name'>;
@@ -65,7 +93,7 @@ async function acceleratorFinding(deps: DoctorDeps, signal: AbortSignal): Promis
   if (accelerator === 'kvm') return { status: 'ok', detail: 'KVM: a test guest booted' };
   return {
     status: 'warn',
-    detail: `TCG (software emulation): ${reason ?? 'KVM does not work here'}`,
+    detail: `TCG (software emulation), the weaker wall: ${reason ?? 'KVM does not work here'}`,
     remedy: 'use a host with KVM: guests run several times faster, and the wall around them is stronger',
   };
 }

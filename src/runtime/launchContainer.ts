@@ -145,6 +145,8 @@ export async function openContainerVm(
     },
     scope: config.templateScope,
     cold: config.cold,
+    // what waits in the pool, or is a template, was made with the jail that the configuration says
+    weaker: config.allowWeakerJail !== undefined,
     share: config.binds.length > 0,
     common: isDefaultShape(config, deps),
   };
@@ -172,6 +174,7 @@ export async function openContainerVm(
         scratchDisk: { serial: scratchDiskSerial, path: scratchPath, readonly: false },
         ...(shares && { share: { tag: shareTag, socketPath: shares.socketPath } }),
         hostname: config.hostname,
+        ...(config.allowWeakerJail && { allowWeakerJail: config.allowWeakerJail }),
       },
       phases,
       signal,

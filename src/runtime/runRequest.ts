@@ -1,3 +1,4 @@
+import type { JailStep } from '../base/jailSteps.ts';
 import type { WishedScope } from '../base/templateScope.ts';
 import type { ContainerNetwork } from '../network/containerNetwork.ts';
 
@@ -48,6 +49,8 @@ export interface CreateRequest {
   readonly accelerator?: 'auto' | 'kvm' | 'tcg';
   /** Boot instead of cloning or claiming from the pool. */
   readonly cold: boolean;
+  /** Steps of QEMU's jail that may be impossible. */
+  readonly allowWeakerJail?: readonly JailStep[];
   /** Whose guests its microVM may share memory with. */
   readonly templateScope?: WishedScope;
   readonly network: NetworkWish;

@@ -1,6 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { availableParallelism, release, totalmem } from 'node:os';
 import type { Images } from '../image/images.ts';
+import { examineJail } from '../vmm/jail/examine.ts';
 import { type ProbeDeps, probeAccelerator } from '../vmm/qemu/accelerator.ts';
 import { fileIdentity, qemuVersion } from '../vmm/qemu/findQemu.ts';
 import { examineHost } from './doctor.ts';
@@ -83,6 +84,7 @@ export function systemEngine(
             const { accelerator, reason } = await probeAccelerator(await probe(), signal);
             return { accelerator, ...(reason !== undefined && { reason }) };
           },
+          jail: async (until) => await examineJail(await deps.vmm(until), until),
           shareServer: deps.shareServer,
         },
         signal,

@@ -35,6 +35,7 @@ export function unpackerInVm(
             },
             scope: deps.config.templateScope,
             cold: false,
+            weaker: false,
             share: false,
             common: true,
           },

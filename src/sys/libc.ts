@@ -26,6 +26,13 @@ export interface Libc {
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setns(fd: number, kind: number): number;
   unshare(flags: number): number;
+  waitpid(pid: number, status: Int32Array, options: number): number;
+  prlimit(
+    pid: number,
+    resource: number,
+    wanted: BigUint64Array | null,
+    before: BigUint64Array | null,
+  ): number;
   syscall(number: number, a: number, b: number, c: number, d: number): number;
   /** Blocks on a pool thread; settles with 0 or the errno. */
   connect(fd: number, address: Uint8Array): Promise<number>;
@@ -65,6 +72,8 @@ function load(): Libc {
     getsockname: self.func('int getsockname(int fd, void *address, uint32_t *length)'),
     ioctl: self.func('int ioctl(int fd, unsigned long request, void *argument)'),
     unshare: self.func('int unshare(int flags)'),
+    waitpid: self.func('int waitpid(int pid, int *status, int options)'),
+    prlimit: self.func('int prlimit(int pid, int resource, void *wanted, void *before)'),
     setns: self.func('int setns(int fd, int kind)'),
     syscall: self.func('long syscall(long number, long a, long b, long c, long d)'),
     connect: (fd, address) =>

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '../base/errors.ts';
 import { checked, libc, systemError } from './libc.ts';
@@ -7,6 +8,8 @@ import { checked, libc, systemError } from './libc.ts';
 const SYS_pidfd_send_signal = 424;
 const SYS_pidfd_open = 434;
 const ESRCH = 3;
+const WNOHANG = 1;
+const RLIMIT_FSIZE = 1;
 
 /** A process that cannot be mistaken for a later one with the same pid. */
 export interface ProcessIdentity {
@@ -19,6 +22,11 @@ export interface ProcessIdentity {
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | undefined> {
   const stat = await readProcStat(pid);
   return stat === undefined || isDead(stat) ? undefined : { pid, startTicks: stat.startTicks };
+}
+
+/** Of a process that runs, or whose parent has not collected it yet. */
+export async function startTicksOf(pid: number): Promise<string | undefined> {
+  return (await readProcStat(pid))?.startTicks;
 }
 
 /** True while exactly this process runs; a zombie does not. */
@@ -53,6 +61,48 @@ export async function waitUntilGone(process: ProcessIdentity, signal: AbortSigna
   for (let pauseMs = 1; await isAlive(process); pauseMs = Math.min(pauseMs * 2, 10)) {
     await sleep(pauseMs, undefined, { signal });
   }
+}
+
+/** How a process ended; neither is known when somebody else has collected it. */
+export interface ChildEnd {
+  readonly code?: number | null;
+  /** Such as "SIGKILL". */
+  readonly signal?: string;
+}
+
+/**
+ * Waits for the end of a child of this process that Node.js does not know of, and collects it. It is asked for in
+ * growing pauses: meant for one that is just ending.
+ */
+export async function reapChild(pid: number): Promise<ChildEnd> {
+  const status = Int32Array.of(0);
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 1000)) {
+    const reaped = libc().waitpid(pid, status, WNOHANG);
+    if (reaped < 0) return {};
+    if (reaped > 0) return endOf(status[0] ?? 0);
+    await sleep(pauseMs);
+  }
+}
+
+/** The wait status as wait(2) encodes it. */
+function endOf(status: number): ChildEnd {
+  const number = status & 0x7f;
+  if (number === 0) return { code: (status >> 8) & 0xff };
+  const known = Object.entries(constants.signals).find(([, value]) => value === number);
+  return { signal: known?.[0] ?? `signal ${number}` };
+}
+
+/**
+ * Lets a process write files as large as `bytes`, if it may not already.
+ * @throws the system error: EPERM without CAP_SYS_RESOURCE
+ */
+export async function allowFileSize(pid: number, bytes: number): Promise<void> {
+  // prlimit(2) would need the same right just to look
+  const text = await readProcFile(`/proc/${pid}/limits`);
+  const limit = /^Max file size +(\S+) /m.exec(text ?? '')?.[1];
+  if (limit === 'unlimited' || Number(limit) >= bytes) return;
+  const raised = BigUint64Array.of(BigInt(bytes), BigInt(bytes));
+  checked(libc().prlimit(pid, RLIMIT_FSIZE, raised, null), 'prlimit', `process ${pid}`);
 }
 
 /** Resident set of the process, bytes; undefined when it is gone. */

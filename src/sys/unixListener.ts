@@ -1,11 +1,10 @@
 import { chmodSync } from 'node:fs';
 import { checked, libc } from './libc.ts';
+import { unixAddress } from './unixAddress.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
-/** sun_path of unix(7), its final NUL included. */
-const maxUnixPathBytes = 108;
 
 export interface UnixListener extends Disposable {
   readonly fd: number;
@@ -17,15 +16,9 @@ export interface UnixListener extends Disposable {
  */
 export function listenUnix(path: string): UnixListener {
   const { socket, bind, listen, close } = libc();
-  const sunPath = Buffer.from(path);
-  if (sunPath.length >= maxUnixPathBytes) {
-    throw new Error(`${path} is longer than ${maxUnixPathBytes - 1} bytes, the limit of a unix socket`);
-  }
+  const address = unixAddress(path);
   const fd = checked(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), 'socket', path);
   try {
-    const address = Buffer.alloc(2 + sunPath.length + 1);
-    address.writeUInt16LE(AF_UNIX, 0);
-    sunPath.copy(address, 2);
     checked(bind(fd, address, address.length), 'bind', path);
     chmodSync(path, 0o600);
     checked(listen(fd, 4), 'listen', path);

@@ -1,5 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { VmId } from '../base/ids.ts';
+import type { JailStep } from '../base/jailSteps.ts';
+import type { JailFacts } from './jail/policy.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 export type AgentTransport = 'serial' | 'vsock';
@@ -36,8 +38,10 @@ export interface VmRequest {
   readonly nicSlots?: number;
   /** A vhost-user-fs server that already listens. */
   readonly share?: { readonly tag: string; readonly socketPath: string };
-  /** Awaited with QEMU's pid before its control channel is used: the moment to move it into cgroups. */
-  readonly onStarted?: (pid: number) => Promise<void>;
+  /** Steps of the jail that may be impossible, besides those that always may. */
+  readonly allowWeakerJail?: readonly JailStep[];
+  /** Directories of the host's cgroups, one of each hierarchy, that the VMM starts in. Default: its own, with limits. */
+  readonly cgroups?: readonly string[];
 }
 
 export type DiskSlot = 'image' | 'scratch';
@@ -59,6 +63,10 @@ export interface VmRecord {
   readonly pidStartTicks: string;
   readonly transport: AgentTransport;
   readonly vsockCid?: number;
+  /** Directories of the cgroups that were made for it. */
+  readonly cgroups?: readonly string[] | undefined;
+  /** Absent in records of before there was one. */
+  readonly jail?: JailFacts | undefined;
 }
 
 export type VmEnd =

@@ -25,8 +25,18 @@ export async function openRawRestore({ host }: Bench): Promise<RawRestore> {
   if (record === undefined) throw new Error('there is no template to restore');
   const loaded = await store.load(record.key, AbortSignal.timeout(limitMs));
   if (loaded === undefined) throw new Error(`the template ${record.key} is damaged`);
-  const { preloadPath } = await findDist(dist);
-  const deps = { qemuPath: await findQemu(undefined, process.env.PATH ?? ''), preloadPath, log: silentLog };
+  const { preloadPath, launcherPath } = await findDist(dist);
+  const qemuPath = await findQemu(undefined, process.env.PATH ?? '');
+  const uids = { first: 2_000_000_000, count: 65_536 };
+  const jail = {
+    launcherPath,
+    treesDir: join(host.root, 'cache/jail'),
+    uids,
+    fileBytes: 2 ** 36,
+    owner: host.run,
+    allowed: [],
+  };
+  const deps = { qemuPath, preloadPath, jail, log: silentLog };
   return {
     sampleMs: () => restoreOnce(loaded, join(host.directory, 'raw'), deps),
     [Symbol.dispose]: () => loaded[Symbol.dispose](),

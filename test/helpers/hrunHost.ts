@@ -1,6 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { chown, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -42,26 +42,33 @@ export interface HrunHost extends AsyncDisposable {
   startOther(program: string, args: readonly string[]): ChildProcess;
   readonly path: string;
   daemonPid(): Promise<number>;
-  /** Processes whose environment or command line names this host's directories. */
+  /** Processes whose environment or command line names this host's directories or microVMs. */
   processes(): Promise<{ pid: number; command: string }[]>;
 }
 
 export interface HostOptions {
   /** Namespace that commands are called from, and the daemon is started in; without one containers have no network. */
   readonly netns?: NetNamespace;
+  /** User, and group, that commands are called as. */
+  readonly uid?: number;
+  /** A program, with arguments, that calls each command. */
+  readonly through?: readonly string[];
 }
 
-export async function newHrunHost({ netns }: HostOptions = {}): Promise<HrunHost> {
+export async function newHrunHost({ netns, uid, through = [] }: HostOptions = {}): Promise<HrunHost> {
   const directory = await mkdtemp(join(tmpdir(), 'hrt-'));
   const root = join(directory, 'root');
   const run = join(directory, 'run');
   const config = join(directory, 'config.json');
+  if (uid !== undefined) await chown(directory, uid, uid);
   const env = { ...process.env, HRUN_ROOT: root, HRUN_RUN: run, HRUN_CONFIG: config };
 
   // the tests' own namespace stays as it is
   if (netns === undefined) await writeFile(config, JSON.stringify({ network: 'none' }));
   const start = (args: readonly string[], options: SpawnOptions = {}) => {
-    const spawnIt = () => spawn(hrunPath, args, { ...options, env: { ...env, ...options.env } });
+    const user = uid === undefined ? {} : { uid, gid: uid };
+    const [program = hrunPath, ...rest] = [...through, hrunPath, ...args];
+    const spawnIt = () => spawn(program, rest, { ...options, ...user, env: { ...env, ...options.env } });
     return netns === undefined ? spawnIt() : netns.run(spawnIt);
   };
   const hrun = async (args: readonly string[], options: CommandOptions = {}) => {
@@ -73,7 +80,9 @@ export async function newHrunHost({ netns }: HostOptions = {}): Promise<HrunHost
     });
     return await resultOf(child, options.input);
   };
-  const processes = () => processesNaming([directory]);
+  // QEMU names no directory, but the microVM that it is
+  const vmNames = async () => (await readdir(join(run, 'vms')).catch(() => [])).map((id) => `hrun-${id}`);
+  const processes = async () => processesNaming([directory, ...(await vmNames())]);
 
   return {
     directory,
@@ -95,8 +104,7 @@ export async function newHrunHost({ netns }: HostOptions = {}): Promise<HrunHost
       return (facts as { pid: number }).pid;
     },
     [Symbol.asyncDispose]: async () => {
-      // microVMs carry the names of their directories
-      const vms = (await readdir(join(run, 'vms')).catch(() => [])).map((id) => `hrun-${id}`);
+      const vms = await vmNames();
       const stopped = await hrun(['daemon', 'stop', '--force']);
       const left = await processesAfter(endingMs, () => processesNaming([directory, ...vms]));
       for (const { pid } of left) kill(pid);

@@ -5,6 +5,7 @@ import { withDeadline } from '../../src/base/abort.ts';
 import { newVmId } from '../../src/base/ids.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { VmmDeps } from '../../src/vmm/deps.ts';
+import type { JailPolicy } from '../../src/vmm/jail/policy.ts';
 import type { MicroVm, VmRequest, VmShape } from '../../src/vmm/microVm.ts';
 import { bootMicroVm } from '../../src/vmm/qemu/boot.ts';
 import { findQemu } from '../../src/vmm/qemu/findQemu.ts';
@@ -25,8 +26,18 @@ export const testShape: VmShape = {
   kernelParameters: [],
 };
 
+/** Of all tests together: what QEMU sees is copied once. */
+export const testJail: JailPolicy = {
+  launcherPath: resolve(guestDir, '../hrun'),
+  treesDir: resolve(guestDir, '../cache/jail'),
+  uids: { first: 2_000_000_000, count: 65_536 },
+  owner: guestDir,
+  fileBytes: 2 ** 30,
+  allowed: [],
+};
+
 export async function testVmmDeps(): Promise<VmmDeps> {
-  return { qemuPath: await findQemu(undefined, process.env.PATH ?? ''), log: silentLog };
+  return { qemuPath: await findQemu(undefined, process.env.PATH ?? ''), jail: testJail, log: silentLog };
 }
 
 export interface TestVm extends AsyncDisposable {

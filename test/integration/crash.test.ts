@@ -159,7 +159,7 @@ describe('whatever dies', () => {
     });
     const result = resultOf(child);
     const emulator = await until(async () =>
-      (await host.processes()).find(({ command }) => command.includes('qemu-system')),
+      (await host.processes()).find(({ command }) => /^\S*qemu-system/.test(command)),
     );
     // It boots no further: the start cannot be finished before its daemon dies.
     process.kill(emulator.pid, 'SIGSTOP');

@@ -8,6 +8,7 @@ import { addNetworkFlags, type NetworkFlags } from './networkFlags.ts';
 /** The options that `run` and `create` share, as commander leaves them. */
 export interface CreateFlags extends NetworkFlags {
   readonly accel?: 'auto' | 'kvm' | 'tcg';
+  readonly allowWeakerJail: readonly string[];
   readonly capAdd: readonly string[];
   readonly capDrop: readonly string[];
   readonly cidfile?: string;
@@ -51,6 +52,7 @@ export function addCreateFlags(command: Command): void {
   const choice = (flags: string, description: string, values: readonly string[], preset?: string) =>
     command.addOption(new Option(flags, description).choices(values).default(preset));
   choice('--accel <accelerator>', 'What the microVM runs on', ['auto', 'kvm', 'tcg']);
+  addList(command, '--allow-weaker-jail <step>', "Go without a step of QEMU's jail where it is impossible");
   addList(command, '--cap-add <capability>', 'Add a Linux capability, or ALL');
   addList(command, '--cap-drop <capability>', 'Drop a Linux capability, or ALL');
   command.option('--cidfile <path>', 'Write the container id to this file');

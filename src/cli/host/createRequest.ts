@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { HrunError } from '../../base/errors.ts';
+import { parseJailStep } from '../../base/jailSteps.ts';
 import type { BindMount, CreateRequest } from '../../runtime/runRequest.ts';
 import { parseEnvFile, parseLabel, parseLabelFile, parseVariable } from '../parse/environment.ts';
 import { parseCapability, parseSysctl, parseUlimit } from '../parse/limits.ts';
@@ -47,6 +48,7 @@ export async function createRequest(
     ulimits: flags.ulimit.map(parseUlimit),
     sysctls: Object.fromEntries(flags.sysctl.map(parseSysctl)),
     cold: flags.cold === true,
+    ...(flags.allowWeakerJail.length > 0 && { allowWeakerJail: flags.allowWeakerJail.map(parseJailStep) }),
     network: networkWish(flags),
     pull: flags.pull,
     insecure: flags.insecure === true,

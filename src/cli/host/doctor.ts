@@ -26,9 +26,12 @@ export const doctor: Verb = {
   },
 };
 
+/** The longest is "jail no-new-privileges". */
+const nameWidth = 22;
+
 export function describeCheck({ name, status, detail, remedy }: DoctorCheck): string {
-  const line = `${status.padEnd(4)}  ${name.padEnd(14)}  ${printable(detail, 1000)}\n`;
+  const line = `${status.padEnd(4)}  ${name.padEnd(nameWidth)}  ${printable(detail, 1000)}\n`;
   return remedy === undefined || status === 'ok'
     ? line
-    : `${line}${' '.repeat(22)}→ ${printable(remedy, 1000)}\n`;
+    : `${line}${' '.repeat(nameWidth + 8)}→ ${printable(remedy, 1000)}\n`;
 }

@@ -94,7 +94,14 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
     Kernel: config.kernelPath,
     Initramfs: config.initramfsPath,
     Cold: config.cold,
+    Jail: jailOf(state.vm),
   };
+}
+
+/** Of a microVM that runs: its user, its cgroups, and the steps that were impossible. */
+function jailOf(vm: ContainerDetails['record']['state']['vm']): object | null {
+  if (vm?.jail === undefined) return null;
+  return { Uid: vm.jail.uid ?? null, Cgroups: vm.cgroups ?? [], Weaker: vm.jail.weaker };
 }
 
 function mountsOf({ record: { config } }: ContainerDetails): object[] {

@@ -1,5 +1,6 @@
-//! The only native code of hrun on the host. One binary, three roles, told apart by `argv[0]`, which no user's
-//! argument can reach: the front door (docs/wire.md), the keeper of the daemon, and the stand-in (docs/stand-in.md).
+//! The only native code of hrun on the host. One binary, four roles, told apart by `argv[0]`, which no user's
+//! argument can reach: the front door (docs/wire.md), the keeper of the daemon, the stand-in (docs/stand-in.md), and the
+//! launcher of QEMU (docs/security.md).
 
 pub mod frame;
 
@@ -7,9 +8,12 @@ mod connect;
 mod door;
 mod failure;
 mod hands;
+mod identity;
 mod input;
+mod jail;
 mod keeper;
 mod link;
+mod mounts;
 mod output;
 mod paths;
 mod run_directory;
@@ -20,9 +24,10 @@ mod terminal;
 
 use std::os::unix::ffi::OsStrExt;
 
-/// `argv[0]` of the roles that only hrun itself starts, through `/proc/self/exe`.
+/// `argv[0]` of the roles that only hrun itself starts.
 const KEEPER: &str = "hrun-keeper";
 const STAND_IN: &str = "hrun-stand-in";
+const JAIL: &str = "hrun-jail";
 
 pub fn main() -> ! {
     let started = sys::monotonic_ns();
@@ -30,6 +35,7 @@ pub fn main() -> ! {
     match role.as_bytes() {
         name if name == KEEPER.as_bytes() => keeper::main(),
         name if name == STAND_IN.as_bytes() => stand_in::main(),
+        name if name == JAIL.as_bytes() => jail::main(),
         _ => door::main(started),
     }
 }

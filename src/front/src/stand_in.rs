@@ -3,7 +3,6 @@
 mod console;
 mod context;
 mod lent;
-mod mounts;
 mod outgrow;
 mod points;
 mod request;

@@ -8,6 +8,7 @@ import { newContainerId, newVmId, parseContainerId, parseVmId, type VmId } from 
 import { PhaseClock } from '../../base/phases.ts';
 import { openGuestVm } from '../../pool/bootedGuest.ts';
 import type { GuestVm } from '../../pool/guestVm.ts';
+import { cgroupMounts, removeCgroups } from '../../sys/cgroups.ts';
 import type { Accelerator, VmRequest } from '../../vmm/microVm.ts';
 import { shareTag } from '../guestDevices.ts';
 import { GuestProcess } from '../guestProcess.ts';
@@ -17,7 +18,7 @@ import { type Bundle, readBundle } from './bundle.ts';
 import { planShares, type SharePlan } from './bundlePlan.ts';
 import { guestContainer } from './guestContainer.ts';
 import { runHooks } from './hooks.ts';
-import { cgroupMounts, cgroupPath, cgroupsOfProcess, joinCgroups, removeCgroups } from './hostCgroups.ts';
+import { cgroupPath, cgroupsOfProcess } from './hostCgroups.ts';
 import { applyHostLimits, type VmSize, vmSizeFor } from './hostLimits.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
 import { type NamespacePlan, placeNamespaces } from './namespacePlan.ts';
@@ -324,7 +325,7 @@ async function bootGuest(
     },
     nicSlots,
     share: { tag: shareTag, socketPath: sharePath(record) },
-    onStarted: (pid) => joinCgroups(pid, cgroups),
+    cgroups: cgroups.map(({ directory }) => directory),
   };
   const phases = new PhaseClock(deps.now);
   return await openGuestVm(request, 'hrun', await deps.vmm(signal), deps.config, phases, signal);

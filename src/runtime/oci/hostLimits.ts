@@ -2,15 +2,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import type { ResourcesSpec } from '../../oci/resourcesSpec.ts';
+import { cgroupWith, isV2 } from '../../sys/cgroups.ts';
+import { vmmOverheadMiB } from '../../vmm/jail/vmCgroups.ts';
 import type { Accelerator } from '../../vmm/microVm.ts';
-import { cgroupWith, isV2 } from './hostCgroups.ts';
 import type { HostCgroup } from './ociRecord.ts';
 
 const mebibyte = 1024 * 1024;
 /** What kernel, agent and page tables of a guest need beside the container (docs/oci.md). */
 const guestOverheadMiB = 96;
-/** What QEMU, the share server and the stand-in need beside the guest's memory. TCG keeps 128 MiB of translated code. */
-const hostOverheadMiB: Readonly<Record<Accelerator, number>> = { kvm: 128, tcg: 320 };
 /** Of v1, where a limit is a multiple of a page below this. */
 const unlimited = -1n;
 
@@ -59,7 +58,7 @@ export function hostLimits(
     if (value !== undefined && value !== '') writes.push({ controller, file, value: String(value) });
   };
   if (memory?.limit !== undefined) {
-    const whole = BigInt(memoryMiB + hostOverheadMiB[accelerator]) * BigInt(mebibyte);
+    const whole = BigInt(memoryMiB + vmmOverheadMiB[accelerator]) * BigInt(mebibyte);
     const limit = memory.limit <= 0n ? unlimited : whole;
     // The guest's own swap limit counts; the host may swap the microVM as any process.
     add('memory', v2 ? 'memory.max' : 'memory.limit_in_bytes', v2 && limit < 0n ? 'max' : limit);

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cgroupWith, isV2 } from './hostCgroups.ts';
+import { cgroupWith, isV2 } from '../../sys/cgroups.ts';
 import type { HostCgroup } from './ociRecord.ts';
 import type { StandInLink } from './standInLink.ts';
 

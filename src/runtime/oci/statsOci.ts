@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cgroupWith, isV2 } from './hostCgroups.ts';
+import { cgroupWith, isV2 } from '../../sys/cgroups.ts';
 import type { LiveOci } from './liveOci.ts';
 import type { OciStats } from './ociEngine.ts';
 import type { OciRecord } from './ociRecord.ts';

@@ -7,11 +7,13 @@ import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { backoff } from '../../base/backoff.ts';
 import { errnoOf, HrunError, isHrunError, messageOf } from '../../base/errors.ts';
 import { newVmId } from '../../base/ids.ts';
+import { jailSteps } from '../../base/jailSteps.ts';
 import { hostBootId } from '../../sys/processes.ts';
 import type { VmmDeps } from '../deps.ts';
 import type { Accelerator, MicroVm } from '../microVm.ts';
 import { whileRunning } from '../whileRunning.ts';
 import { bootMicroVm } from './boot.ts';
+import { prepareEmulator } from './emulator.ts';
 import { fileIdentity } from './findQemu.ts';
 
 /** A guest of KVM is up in 0.1–0.3 s; one that is not in this time runs one instruction at a time. */
@@ -77,6 +79,7 @@ async function runProbe(deps: ProbeDeps, signal: AbortSignal): Promise<Accelerat
   } catch (error) {
     return { accelerator: 'tcg', reason: missingKvm(error) };
   }
+  await prepareEmulator(deps, signal);
   try {
     await withDeadline('booting a guest under KVM', probeLimitMs, signal, (inner) => bootProbe(deps, inner));
     return { accelerator: 'kvm' };
@@ -117,7 +120,8 @@ async function bootProbe(deps: ProbeDeps, signal: AbortSignal): Promise<void> {
           kernelParameters: ['hrun.ready=console'],
         },
       },
-      deps,
+      // nothing of anybody is in this guest: whether KVM works does not depend on what it is locked in with
+      { ...deps, jail: { ...deps.jail, allowed: jailSteps }, log: { debug: () => {}, warn: () => {} } },
       signal,
     ),
   );

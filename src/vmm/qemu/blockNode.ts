@@ -1,15 +1,23 @@
 import { HrunError } from '../../base/errors.ts';
 import type { Disk, DiskSlot } from '../microVm.ts';
 
-/** A blockdev node for a raw image, for -blockdev and blockdev-add. QEMU locks the file: one writer or many readers. */
-export function blockNode(nodeName: string, disk: Disk): object {
+/** What QEMU knows instead of a path: a set of descriptors that were given to it. */
+function fdsetPath(fdset: number): string {
+  return `/dev/fdset/${fdset}`;
+}
+
+/**
+ * A blockdev node for a raw image, for blockdev-add. QEMU locks the file: one writer or many readers.
+ * @param fdset holds one descriptor of the image, opened as the disk says
+ */
+export function blockNode(nodeName: string, disk: Disk, fdset: number): object {
   const discard = disk.readonly ? 'ignore' : 'unmap';
   return {
     driver: 'raw',
     'node-name': nodeName,
     'read-only': disk.readonly,
     discard,
-    file: { driver: 'file', filename: disk.path, 'read-only': disk.readonly, discard },
+    file: { driver: 'file', filename: fdsetPath(fdset), 'read-only': disk.readonly, discard },
   };
 }
 
@@ -31,9 +39,15 @@ export function slotNode(slot: DiskSlot, file: object | string): object {
   };
 }
 
-/** The node below a slot's. QEMU locks the file: one writer or many readers. */
-export function slotFile(slot: DiskSlot, disk: Disk | 'empty'): object {
-  if (disk === 'empty') return { driver: 'null-co', size: emptyBytes, 'read-zeroes': true };
+/** The node below an empty slot's. */
+export const emptyFile: object = { driver: 'null-co', size: emptyBytes, 'read-zeroes': true };
+
+/**
+ * The node below a slot's. QEMU locks the file: one writer or many readers.
+ * @param fdset as for blockNode
+ * @throws HrunError INVALID_ARGUMENT for a disk that the slot does not take
+ */
+export function slotFile(slot: DiskSlot, disk: Disk, fdset: number): object {
   const readonly = isReadonlySlot(slot);
   if (disk.readonly !== readonly) {
     throw new HrunError(
@@ -42,7 +56,7 @@ export function slotFile(slot: DiskSlot, disk: Disk | 'empty'): object {
     );
   }
   const discard = readonly ? 'ignore' : 'unmap';
-  return { driver: 'file', filename: disk.path, 'read-only': readonly, discard };
+  return { driver: 'file', filename: fdsetPath(fdset), 'read-only': readonly, discard };
 }
 
 function isReadonlySlot(slot: DiskSlot): boolean {

@@ -3,13 +3,17 @@ import { closeSync, openSync } from 'node:fs';
 import { abortable } from '../../base/abort.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { tscKhz } from '../../sys/tsc.ts';
+import { dialUnix } from '../../sys/unixDial.ts';
 import { listenUnix } from '../../sys/unixListener.ts';
 import type { VmmDeps } from '../deps.ts';
-import type { MicroVm, VmRecord, VmRequest, VmTemplate } from '../microVm.ts';
+import { firstInheritedFd } from '../jail/launch.ts';
+import { leavePlace, type Place, placeVm } from '../jail/placeVm.ts';
+import type { DiskSlot, MicroVm, VmRecord, VmRequest, VmTemplate } from '../microVm.ts';
 import { qemuArguments, type VmWiring } from './commandLine.ts';
 import { connectUnix } from './connectUnix.ts';
-import { type Emulator, firstInheritedFd, killEmulator, startEmulator } from './emulator.ts';
+import { type Emulator, killEmulator, startEmulator } from './emulator.ts';
 import { loadState } from './guestState.ts';
+import { openDisk, openForReading } from './hostFile.ts';
 import { disconnectNics } from './nic.ts';
 import { QemuMicroVm } from './qemuMicroVm.ts';
 import { QmpConnection } from './qmp.ts';
@@ -18,7 +22,7 @@ import { removeRunFiles, runFiles } from './runFiles.ts';
 /**
  * Starts a microVM with a cold boot. Returns once QEMU obeys; the guest is then still booting: open its agent with
  * `dial`, inside `whileRunning` so that a guest that dies on the way is told as such.
- * @throws HrunError QEMU_MISSING, QEMU_FAILED (with QEMU's own words), INVALID_ARGUMENT
+ * @throws HrunError QEMU_MISSING, JAIL_FAILED, QEMU_FAILED (with QEMU's own words), INVALID_ARGUMENT
  */
 export async function bootMicroVm(request: VmRequest, deps: VmmDeps, signal: AbortSignal): Promise<MicroVm> {
   return await startMicroVm(request, {}, deps, signal);
@@ -69,17 +73,21 @@ interface Memory {
 async function startMicroVm(
   request: VmRequest,
   memory: Memory,
-  deps: VmmDeps,
+  host: VmmDeps,
   signal: AbortSignal,
 ): Promise<MicroVm> {
   signal.throwIfAborted();
+  const allowed = [...host.jail.allowed, ...(request.allowWeakerJail ?? [])];
+  const deps: VmmDeps = { ...host, jail: { ...host.jail, allowed } };
   await using undo = new AsyncDisposableStack();
   undo.defer(() => removeRunFiles(request.runDir));
   // chosen at random among 2^31: nobody else keeps a list of those in use
   const vsockCid = request.shape.transport === 'vsock' ? randomInt(1024, 2 ** 31) : undefined;
-  const { emulator, stateFd } = await launch(request, memory, vsockCid, deps);
+  const place = await placeVm(request, deps.jail);
+  const own = place.own.map(({ directory }) => directory);
+  undo.defer(() => leavePlace(own));
+  const { emulator, stateFd } = await launch(request, memory, vsockCid, place, deps, signal);
   undo.defer(() => killEmulator(emulator.identity));
-  await request.onStarted?.(emulator.identity.pid);
   const qmp = undo.use(await openControl(request, emulator, signal));
   // a saved guest was saved without a link
   if (stateFd === undefined) await disconnectNics(qmp, request.nicSlots ?? 1, signal);
@@ -91,6 +99,8 @@ async function startMicroVm(
     pidStartTicks: emulator.identity.startTicks,
     transport: request.shape.transport,
     ...(vsockCid === undefined ? {} : { vsockCid }),
+    cgroups: own,
+    jail: emulator.jail,
   };
   deps.log.debug({ vm: record.id, pid: record.pid }, 'microVM started');
   undo.move();
@@ -101,28 +111,77 @@ async function launch(
   request: VmRequest,
   { ram, incoming }: Memory,
   vsockCid: number | undefined,
-  { qemuPath, preloadPath }: VmmDeps,
+  place: Place,
+  deps: VmmDeps,
+  signal: AbortSignal,
 ): Promise<{ readonly emulator: Emulator; readonly stateFd: number | undefined }> {
   const paths = runFiles(request.runDir);
   const counterKhz = await tscKhz();
-  using listeners = new DisposableStack();
+  using opened = new DisposableStack();
   // QEMU inherits sockets that already listen: clients connect at once and again after a restart of the daemon
   const inherited: number[] = [];
   /** The number that `fd` will have in QEMU. */
   const inherit = (fd: number) => firstInheritedFd + inherited.push(fd) - 1;
+  const { shape, share } = request;
+  const disks = openDisks(request, opened);
+  const readable = (path: string) => inherit(opened.use(openForReading(path)).fd);
   const wiring: VmWiring = {
-    controlFd: inherit(listeners.use(listenUnix(paths.control)).fd),
-    agentFd: vsockCid === undefined ? inherit(listeners.use(listenUnix(paths.agent)).fd) : undefined,
+    controlFd: inherit(opened.use(listenUnix(paths.control)).fd),
+    agentFd: vsockCid === undefined ? inherit(opened.use(listenUnix(paths.agent)).fd) : undefined,
     vsockCid,
+    vhostFd: vsockCid === undefined ? undefined : inherit(openVhost(opened)),
     tscKhz: counterKhz,
     ram: ram && { ...ram, fd: inherit(ram.fd) },
+    boot: incoming
+      ? undefined
+      : { kernelFd: readable(shape.kernelPath), initramfsFd: readable(shape.initramfsPath) },
+    diskFds: Object.fromEntries(disks.map(({ slot, fd }) => [slot, inherit(fd)])),
+    shareFd: share && inherit(opened.use(await dialShare(request.id, share.socketPath)).fd),
     incoming,
   };
   const stateFd = incoming && inherit(incoming.fd);
-  const isClone = ram !== undefined && !ram.shared;
-  const environment = isClone && preloadPath !== undefined ? { LD_PRELOAD: preloadPath } : {};
-  const emulator = await startEmulator(qemuPath, qemuArguments(request, wiring), inherited, environment);
+  const written = disks.filter(({ slot }) => slot === 'scratch').map(({ sizeBytes }) => sizeBytes);
+  const emulator = await startEmulator(
+    {
+      arguments: qemuArguments(request, wiring),
+      descriptors: inherited,
+      accelerator: shape.accelerator,
+      preload: ram !== undefined && !ram.shared,
+      cgroups: place.cgroups,
+      missing: place.missing,
+      // its memory may be a file as well
+      fileBytes: Math.max(shape.memoryMiB * 1024 * 1024, ...written),
+    },
+    deps,
+    signal,
+  );
   return { emulator, stateFd };
+}
+
+interface SlotDisk {
+  readonly slot: DiskSlot;
+  readonly fd: number;
+  readonly sizeBytes: number;
+}
+
+function openDisks({ imageDisk, scratchDisk }: VmRequest, opened: DisposableStack): SlotDisk[] {
+  const slots = { image: imageDisk, scratch: scratchDisk } as const;
+  return (['image', 'scratch'] as const).flatMap((slot) => {
+    const disk = slots[slot];
+    if (disk === undefined || disk === 'empty') return [];
+    const { fd, sizeBytes } = opened.use(openDisk(disk));
+    return [{ slot, fd, sizeBytes }];
+  });
+}
+
+function openVhost(opened: DisposableStack): number {
+  return opened.adopt(openSync('/dev/vhost-vsock', 'r+'), closeSync);
+}
+
+async function dialShare(id: string, socketPath: string): ReturnType<typeof dialUnix> {
+  return await dialUnix(socketPath).catch((cause: unknown) => {
+    throw new HrunError('VM_BOOT_FAILED', `microVM ${id} cannot reach its share server`, { cause });
+  });
 }
 
 async function openControl(

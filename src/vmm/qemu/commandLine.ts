@@ -1,6 +1,6 @@
 import { HrunError } from '../../base/errors.ts';
 import type { Accelerator, Disk, DiskSlot, VmRequest, VmShape } from '../microVm.ts';
-import { checkSerial, slotFile, slotNode } from './blockNode.ts';
+import { checkSerial, emptyFile, slotFile, slotNode } from './blockNode.ts';
 
 /** Descriptors and ids that only the running host knows. */
 export interface VmWiring {
@@ -12,10 +12,20 @@ export interface VmWiring {
   readonly tscKhz: number | undefined;
   /** A memfd for the guest's RAM: `shared`, so that it ends up there, or mapped copy-on-write. Default: QEMU's own. */
   readonly ram?: { readonly fd: number; readonly shared: boolean } | undefined;
+  /** What the guest boots from; not needed for `incoming`. */
+  readonly boot?: { readonly kernelFd: number; readonly initramfsFd: number } | undefined;
+  /** Of the disks in the slots; each is also the number of the set that it is in. */
+  readonly diskFds?: Readonly<Partial<Record<DiskSlot, number>>>;
+  /** Connected to the share server. */
+  readonly shareFd?: number | undefined;
+  /** /dev/vhost-vsock, where there is a vsockCid. */
+  readonly vhostFd?: number | undefined;
   /** Instead of booting: the guest is restored over QMP, and then either goes on at once or is paused. */
   readonly incoming?: { readonly paused: boolean } | undefined;
 }
 
+/** QEMU's own seccomp filter, with everything denied that it can be without. */
+export const qemuSandbox = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
 /** Names of what is asked for over QMP later. */
 export const consoleChardev = 'console';
 export const scsiBus = 'scsi0.0';
@@ -37,7 +47,7 @@ export function qemuArguments(request: VmRequest, wiring: VmWiring): string[] {
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
     // a guest that resets or panics stays, paused, so that its console can be read
     ...['-no-reboot', '-action', 'reboot=shutdown,shutdown=pause'],
-    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ...['-sandbox', qemuSandbox],
     ...['-chardev', `socket,id=control,fd=${wiring.controlFd},server=on,wait=off`],
     ...['-mon', 'chardev=control,mode=control'],
     // a ring, never a file: a hostile guest may print for ever
@@ -50,8 +60,19 @@ export function qemuArguments(request: VmRequest, wiring: VmWiring): string[] {
 }
 
 function bootArguments(shape: VmShape, wiring: VmWiring): string[] {
-  const files = ['-kernel', shape.kernelPath, '-initrd', shape.initramfsPath];
+  const { kernelFd, initramfsFd } = given(wiring.boot, 'a kernel');
+  const files = ['-kernel', ownDescriptor(kernelFd), '-initrd', ownDescriptor(initramfsFd)];
   return [...files, '-append', kernelCommandLine(shape, wiring)];
+}
+
+/** For what QEMU opens by path only: the one way in its jail. */
+function ownDescriptor(fd: number): string {
+  return `/proc/self/fd/${fd}`;
+}
+
+function given<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`a microVM is to be started without ${what}`);
+  return value;
 }
 
 /** Kernel and initramfs are in the guest's RAM already. */
@@ -99,7 +120,7 @@ function machineArguments({ shape, share }: VmRequest, { ram }: VmWiring): strin
 function memoryBackend({ memoryMiB }: VmShape, shared: boolean, ram: VmWiring['ram']): string[] {
   const size = memoryMiB * 1024 * 1024;
   if (ram !== undefined) {
-    const file = { size, 'mem-path': `/proc/self/fd/${ram.fd}`, share: ram.shared };
+    const file = { size, 'mem-path': ownDescriptor(ram.fd), share: ram.shared };
     return object('memory-backend-file', 'ram', file);
   }
   // the share server maps the guest's memory
@@ -115,18 +136,21 @@ function deviceArguments(request: VmRequest, wiring: VmWiring): string[] {
   return [
     ...agentChannel(wiring),
     ...Array.from({ length: nicSlots }, (_, slot) => nicSlot(slot)).flat(),
-    ...(imageDisk === undefined ? [] : diskSlot('image', imageDisk)),
-    ...(scratchDisk === undefined ? [] : diskSlot('scratch', scratchDisk)),
+    ...(imageDisk === undefined ? [] : diskSlot('image', imageDisk, wiring)),
+    ...(scratchDisk === undefined ? [] : diskSlot('scratch', scratchDisk, wiring)),
     ...device('virtio-scsi-device', 'scsi0', {}),
-    ...(share === undefined ? [] : shareSlot(share)),
+    ...(share === undefined ? [] : shareSlot(share, wiring)),
     ...object('rng-builtin', 'entropy', {}),
     ...device('virtio-rng-device', 'rng0', { rng: 'entropy' }),
     ...device('virtio-balloon-device', 'balloon0', { 'free-page-reporting': true }),
   ];
 }
 
-function agentChannel({ agentFd, vsockCid }: VmWiring): string[] {
-  if (vsockCid !== undefined) return device('vhost-vsock-device', 'agent0', { 'guest-cid': vsockCid });
+function agentChannel({ agentFd, vsockCid, vhostFd }: VmWiring): string[] {
+  if (vsockCid !== undefined) {
+    const vhostfd = String(given(vhostFd, 'vhost-vsock'));
+    return device('vhost-vsock-device', 'agent0', { 'guest-cid': vsockCid, vhostfd });
+  }
   return [
     ...['-chardev', `socket,id=agent,fd=${agentFd},server=on,wait=off`],
     // port 0 is kept for a console; each port costs the guest two queues
@@ -144,9 +168,12 @@ function nicSlot(slot: number): string[] {
   ];
 }
 
-function diskSlot(slot: DiskSlot, disk: Disk | 'empty'): string[] {
+function diskSlot(slot: DiskSlot, disk: Disk | 'empty', { diskFds }: VmWiring): string[] {
+  const fd = disk === 'empty' ? undefined : given(diskFds?.[slot], `the ${slot} disk`);
+  const file = disk === 'empty' || fd === undefined ? emptyFile : slotFile(slot, disk, fd);
   return [
-    ...['-blockdev', JSON.stringify(slotNode(slot, slotFile(slot, disk)))],
+    ...(fd === undefined ? [] : ['-add-fd', `fd=${fd},set=${fd}`]),
+    ...['-blockdev', JSON.stringify(slotNode(slot, file))],
     ...device('virtio-blk-device', `${slot}0`, {
       drive: slot,
       serial: disk === 'empty' ? slot : checkSerial(disk.serial),
@@ -157,9 +184,9 @@ function diskSlot(slot: DiskSlot, disk: Disk | 'empty'): string[] {
   ];
 }
 
-function shareSlot({ tag, socketPath }: NonNullable<VmRequest['share']>): string[] {
+function shareSlot({ tag }: NonNullable<VmRequest['share']>, { shareFd }: VmWiring): string[] {
   return [
-    ...['-chardev', `socket,id=share,path=${socketPath.replaceAll(',', ',,')}`],
+    ...['-chardev', `socket,id=share,fd=${given(shareFd, 'its share server')}`],
     ...device('vhost-user-fs-device', 'share0', { chardev: 'share', tag }),
   ];
 }

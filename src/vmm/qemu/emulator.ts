@@ -1,80 +1,102 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { errnoOf, HrunError } from '../../base/errors.ts';
-import { printable } from '../../base/text.ts';
-import { identifyProcess, type ProcessIdentity, signalProcess, waitUntilGone } from '../../sys/processes.ts';
+import { HrunError, messageOf } from '../../base/errors.ts';
+import { type ProcessIdentity, signalProcess, waitUntilGone } from '../../sys/processes.ts';
+import type { VmmDeps } from '../deps.ts';
+import { describeEnd, type MissingStep, startJailed } from '../jail/launch.ts';
+import type { JailFacts } from '../jail/policy.ts';
+import { type JailTree, prepareTree } from '../jail/tree.ts';
+import type { Accelerator } from '../microVm.ts';
+import { findProgram } from './findQemu.ts';
 
-const stderrBytes = 64 * 1024;
 /** Said of every network device at start: its cable comes later. */
 const unconnectedHub = /^.*warning: hub \d+ is not connected to host network$/gm;
-/** Where the first of `descriptors` lands in QEMU. */
-export const firstInheritedFd = 3;
+
+/** QEMU finds out there whether files can be locked; without an answer it locks no disk. */
+const devices = ['/dev/null'];
+
+export interface EmulatorRequest {
+  readonly arguments: readonly string[];
+  /** What it inherits, from `firstInheritedFd` on. */
+  readonly descriptors: readonly number[];
+  readonly accelerator: Accelerator;
+  /** Load what lets a clone give memory back. */
+  readonly preload: boolean;
+  readonly cgroups: readonly string[];
+  /** What is known to be impossible already. */
+  readonly missing?: readonly MissingStep[];
+  /** The largest file that it has to write, as far as that is known. */
+  readonly fileBytes: number;
+}
 
 export interface Emulator {
   readonly identity: ProcessIdentity;
+  readonly jail: JailFacts;
+  /** Steps that were impossible and allowed to be, with the reasons. */
+  readonly missing: readonly MissingStep[];
   /** Settles with how it ended and what it said, in one line; never rejects. */
   readonly exited: Promise<string>;
 }
 
 /**
- * Starts QEMU in a session of its own, so that neither the end of this process nor its terminal's signals reach it.
- * Its stderr is kept here, bounded; once this process is gone QEMU writes into nothing.
- * @throws HrunError QEMU_MISSING, or QEMU_FAILED when it did not even start
+ * Starts QEMU in its jail.
+ * @throws HrunError QEMU_MISSING, JAIL_FAILED, or QEMU_FAILED when it did not even start
  */
 export async function startEmulator(
-  qemuPath: string,
-  arguments_: readonly string[],
-  descriptors: readonly number[],
-  environment: Readonly<Record<string, string>> = {},
+  request: EmulatorRequest,
+  { qemuPath, preloadPath, jail, log }: VmmDeps,
+  signal: AbortSignal,
 ): Promise<Emulator> {
-  const child = spawn(qemuPath, arguments_, {
-    cwd: '/',
-    detached: true,
-    env: environment,
-    stdio: ['ignore', 'ignore', 'pipe', ...descriptors],
-  });
-  const exited = exitOf(child);
-  const pid = await pidOf(child, qemuPath);
-  const identity = await identifyProcess(pid);
-  if (identity === undefined) throw new HrunError('QEMU_FAILED', await exited);
-  return { identity, exited };
+  await findProgram(qemuPath);
+  const tree = await treeFor({ qemuPath, preloadPath, jail }, signal);
+  signal.throwIfAborted();
+  const jailed = 'root' in tree;
+  const preload = jailed ? tree.preload : preloadPath;
+  const { identity, missing, exited, ...started } = await startJailed(
+    {
+      tree: jailed ? tree.root : undefined,
+      program: jailed ? tree.program : qemuPath,
+      arguments: request.arguments,
+      descriptors: request.descriptors,
+      environment: request.preload && preload !== undefined ? { LD_PRELOAD: preload } : {},
+      devices: request.accelerator === 'kvm' ? [...devices, '/dev/kvm'] : devices,
+      cgroups: request.cgroups,
+      fileBytes: Math.max(request.fileBytes, jail.fileBytes),
+    },
+    jail,
+  );
+  const all = [...(request.missing ?? []), ...(jailed ? [] : [tree]), ...missing];
+  for (const { step, why } of all)
+    log.warn({ step, pid: identity.pid }, `the jail of QEMU is weaker: ${why}`);
+  return {
+    identity,
+    jail: { ...started.jail, weaker: all.map(({ step }) => step) },
+    missing: all,
+    exited: exited.then((end) => describeEnd({ ...end, said: end.said.replaceAll(unconnectedHub, '') })),
+  };
 }
 
-/** A missing QEMU with what to do about it. */
-export function qemuMissing(qemuPath: string, cause?: unknown): HrunError {
-  return new HrunError('QEMU_MISSING', `${qemuPath} is not installed`, {
-    cause,
-    hint: 'apt-get install qemu-system-x86, or name it in the configuration (qemuPath)',
-  });
+/** Does what the first start would have to do once, for who must not take that time for QEMU's. */
+export async function prepareEmulator(
+  { qemuPath, preloadPath, jail }: VmmDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  // what is wrong, the start tells
+  await prepareTree({ qemuPath, preloadPath, treesDir: jail.treesDir }, signal).catch(() => {});
 }
 
-async function pidOf(child: ChildProcess, qemuPath: string): Promise<number> {
-  if (child.pid !== undefined) return child.pid;
-  const { promise, resolve } = Promise.withResolvers<unknown>();
-  child.once('error', resolve);
-  const cause = await promise;
-  if (errnoOf(cause) === 'ENOENT') throw qemuMissing(qemuPath, cause);
-  throw new HrunError('QEMU_FAILED', `${qemuPath} could not be started`, { cause });
-}
-
-function exitOf(child: ChildProcess): Promise<string> {
-  const said: Buffer[] = [];
-  let saidBytes = 0;
-  child.stderr?.on('data', (bytes: Buffer) => {
-    const kept = bytes.subarray(0, stderrBytes - saidBytes);
-    if (kept.length > 0) said.push(kept);
-    saidBytes += kept.length;
-  });
-  const { promise, resolve } = Promise.withResolvers<string>();
-  child.once('close', (code, signalName) => {
-    const how = signalName === null ? `ended with code ${code}` : `was ended by ${signalName}`;
-    const why = Buffer.concat(said)
-      .toString('utf8')
-      .replaceAll(unconnectedHub, '')
-      .trim()
-      .replaceAll(/\s*\n\s*/g, '; ');
-    resolve(why === '' ? `QEMU ${how}` : `QEMU ${how}: ${printable(why, 2000)}`);
-  });
-  return promise;
+/** @throws HrunError JAIL_FAILED unless it was allowed to go without */
+async function treeFor(
+  { qemuPath, preloadPath, jail }: Pick<VmmDeps, 'qemuPath' | 'preloadPath' | 'jail'>,
+  signal: AbortSignal,
+): Promise<JailTree | MissingStep> {
+  try {
+    return await prepareTree({ qemuPath, preloadPath, treesDir: jail.treesDir }, signal);
+  } catch (cause) {
+    signal.throwIfAborted();
+    const why = `no file system could be made for QEMU: ${messageOf(cause)}`;
+    if (jail.allowed.includes('root')) return { step: 'root', why };
+    const hint = cause instanceof HrunError ? cause.hint : undefined;
+    throw new HrunError('JAIL_FAILED', why, { cause, ...(hint !== undefined && { hint }) });
+  }
 }
 
 const SIGKILL = 9;

@@ -4,7 +4,6 @@ import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { HrunError } from '../../base/errors.ts';
 import { printable } from '../../base/text.ts';
-import { qemuMissing } from './emulator.ts';
 
 const program = 'qemu-system-x86_64';
 
@@ -14,14 +13,26 @@ const program = 'qemu-system-x86_64';
  */
 export async function findQemu(configured: string | undefined, searchPath: string): Promise<string> {
   if (configured !== undefined) {
-    if (await isExecutable(configured)) return configured;
-    throw qemuMissing(configured);
+    return await findProgram(configured);
   }
   for (const directory of searchPath.split(delimiter)) {
     const path = join(directory, program);
     if (directory.startsWith('/') && (await isExecutable(path))) return path;
   }
   throw qemuMissing(program);
+}
+
+/** @throws HrunError QEMU_MISSING unless it is there and executable */
+export async function findProgram(path: string): Promise<string> {
+  if (await isExecutable(path)) return path;
+  throw qemuMissing(path);
+}
+
+/** What to do about it. */
+function qemuMissing(qemuPath: string): HrunError {
+  return new HrunError('QEMU_MISSING', `${qemuPath} is not installed`, {
+    hint: 'apt-get install qemu-system-x86, or name it in the configuration (qemuPath)',
+  });
 }
 
 const versions = new Map<string, string>();

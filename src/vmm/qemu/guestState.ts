@@ -1,34 +1,29 @@
-import { once } from 'node:events';
-import { chmod, rm } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { abortable } from '../../base/abort.ts';
 import { HrunError } from '../../base/errors.ts';
+import { socketPair } from '../../sys/socketPair.ts';
 import type { QmpConnection } from './qmp.ts';
 
 /** Migration capability: RAM in a file is not part of the state. */
 const ignoreShared = 'x-ignore-shared';
 /** The devices of a microVM have 40 to 70 kB of state. */
 const maxStateBytes = 4 * 1024 * 1024;
+const stateFdName = 'state';
 
 /**
  * Takes the state of the devices of a running guest, which stops with it. What QEMU saves is "running", so that a clone
  * goes on by itself.
- * @param socketPath where QEMU sends the state: made for it, and removed
  * @throws HrunError QEMU_FAILED
  */
-export async function saveState(
-  qmp: QmpConnection,
-  socketPath: string,
-  signal: AbortSignal,
-): Promise<Buffer> {
-  await using undo = new AsyncDisposableStack();
-  const server = createServer();
-  undo.defer(() => void server.close());
-  server.listen({ path: socketPath, backlog: 1 });
-  await once(server, 'listening', { signal });
-  undo.defer(() => rm(socketPath, { force: true }));
-  await chmod(socketPath, 0o600);
-  const received = receiveOnce(server, signal);
+export async function saveState(qmp: QmpConnection, signal: AbortSignal): Promise<Buffer> {
+  using undo = new DisposableStack();
+  const { socket, other } = socketPair();
+  undo.defer(() => void socket.destroy());
+  {
+    using _other = other;
+    await qmp.executeWithDescriptor('getfd', { fdname: stateFdName }, other.fd, signal);
+  }
+  const received = receiveAll(socket, signal);
   received.catch(() => {}); // when the migration itself fails
   const capabilities = [ignoreShared, 'events'].map((capability) => ({ capability, state: true }));
   await qmp.execute('migrate-set-capabilities', { capabilities }, signal);
@@ -38,7 +33,7 @@ export async function saveState(
     signal,
   );
   ended.catch(() => {});
-  await qmp.execute('migrate', { uri: `unix:${socketPath}` }, signal);
+  await qmp.execute('migrate', { uri: `fd:${stateFdName}` }, signal);
   const { data } = await ended;
   if (data.status !== 'completed') {
     throw new HrunError('QEMU_FAILED', `QEMU could not save the guest: migration ${data.status}`);
@@ -61,10 +56,7 @@ export async function loadState(qmp: QmpConnection, stateFd: number, signal: Abo
   ]);
 }
 
-async function receiveOnce(server: ReturnType<typeof createServer>, signal: AbortSignal): Promise<Buffer> {
-  const { promise, resolve } = Promise.withResolvers<Socket>();
-  server.once('connection', resolve);
-  const socket = await abortable(promise, signal);
+async function receiveAll(socket: Socket, signal: AbortSignal): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const read = async () => {

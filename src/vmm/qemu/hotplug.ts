@@ -2,13 +2,25 @@ import { HrunError } from '../../base/errors.ts';
 import type { Disk } from '../microVm.ts';
 import { blockNode, checkSerial } from './blockNode.ts';
 import { scsiBus } from './commandLine.ts';
+import { giveDisk, takeBack } from './givenDisk.ts';
 import type { QmpConnection } from './qmp.ts';
 
-/** Gives the guest one more SCSI disk. A failure leaves nothing plugged. */
-export async function plugDisk(qmp: QmpConnection, disk: Disk, signal: AbortSignal): Promise<void> {
+/**
+ * Gives the guest one more SCSI disk. A failure leaves nothing plugged.
+ * @param pid of QEMU
+ */
+export async function plugDisk(
+  qmp: QmpConnection,
+  pid: number,
+  disk: Disk,
+  signal: AbortSignal,
+): Promise<void> {
   const { node, device } = namesOf(disk.serial);
-  await qmp.execute('blockdev-add', blockNode(node, disk), signal);
+  const fdset = await giveDisk(qmp, pid, disk, signal);
+  let added = false;
   try {
+    await qmp.execute('blockdev-add', blockNode(node, disk, fdset), signal);
+    added = true;
     await qmp.execute(
       'device_add',
       {
@@ -25,8 +37,12 @@ export async function plugDisk(qmp: QmpConnection, disk: Disk, signal: AbortSign
       signal,
     );
   } catch (cause) {
-    await qmp.execute('blockdev-del', { 'node-name': node }, AbortSignal.timeout(5000)).catch(() => {});
+    const limit = AbortSignal.timeout(5000);
+    if (added) await qmp.execute('blockdev-del', { 'node-name': node }, limit).catch(() => {});
     throw cause;
+  } finally {
+    // its node has a copy
+    await takeBack(qmp, fdset, AbortSignal.timeout(5000)).catch(() => {});
   }
 }
 

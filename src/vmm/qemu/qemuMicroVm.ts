@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { HrunError } from '../../base/errors.ts';
 import type { ProcessIdentity } from '../../sys/processes.ts';
 import { connectVsock } from '../../sys/vsock.ts';
+import { leavePlace } from '../jail/placeVm.ts';
 import type { Disk, DiskSlot, MicroVm, VmEnd, VmRecord } from '../microVm.ts';
 import { connectUnix } from './connectUnix.ts';
 import { ConsoleLog } from './consoleLog.ts';
@@ -45,7 +46,7 @@ export class QemuMicroVm implements MicroVm {
     this.record = record;
     this.#qmp = qmp;
     this.#console = new ConsoleLog(qmp);
-    this.#slots = new DiskSlots(qmp);
+    this.#slots = new DiskSlots(qmp, record.pid);
     this.#exited = exited ?? Promise.resolve(`QEMU (pid ${record.pid}) is gone`);
     this.ended = this.#end.promise;
     qmp.onEvent((event) => this.#handleEvent(event));
@@ -64,7 +65,7 @@ export class QemuMicroVm implements MicroVm {
   }
 
   plugDisk(disk: Disk, signal: AbortSignal): Promise<void> {
-    return plugDisk(this.#qmp, disk, signal);
+    return plugDisk(this.#qmp, this.record.pid, disk, signal);
   }
 
   unplugDisk(serial: string, signal: AbortSignal): Promise<void> {
@@ -92,7 +93,7 @@ export class QemuMicroVm implements MicroVm {
   }
 
   save(signal: AbortSignal): Promise<Buffer> {
-    return saveState(this.#qmp, runFiles(this.record.runDir).state, signal);
+    return saveState(this.#qmp, signal);
   }
 
   consoleTail(signal: AbortSignal): Promise<string> {
@@ -109,6 +110,8 @@ export class QemuMicroVm implements MicroVm {
     await this.kill();
     this.#agentSocket?.destroy();
     this.#qmp[Symbol.dispose]();
+    // nobody waits for it
+    void leavePlace(this.record.cgroups ?? []);
     await removeRunFiles(this.record.runDir);
   }
 

@@ -5,15 +5,12 @@ import { join } from 'node:path';
 export interface RunFiles {
   readonly control: string;
   readonly agent: string;
-  /** Where a guest's state is sent when it is saved. */
-  readonly state: string;
 }
 
 export function runFiles(runDir: string): RunFiles {
   return {
     control: join(runDir, 'qmp.sock'),
     agent: join(runDir, 'agent.sock'),
-    state: join(runDir, 'state.sock'),
   };
 }
 

@@ -1,17 +1,21 @@
 import { HrunError } from '../../base/errors.ts';
 import type { Disk, DiskSlot } from '../microVm.ts';
-import { slotFile, slotNode } from './blockNode.ts';
+import { emptyFile, slotFile, slotNode } from './blockNode.ts';
+import { giveDisk, takeBack } from './givenDisk.ts';
 import type { QmpConnection } from './qmp.ts';
 
 /** Changes the files below the disk slots of one VM while it runs or is paused. */
 export class DiskSlots {
   readonly #qmp: QmpConnection;
+  readonly #pid: number;
   /** Nodes that were added by name, and have to be removed by name. */
   readonly #added = new Map<DiskSlot, string>();
   #count = 0;
 
-  constructor(qmp: QmpConnection) {
+  /** @param pid of QEMU */
+  constructor(qmp: QmpConnection, pid: number) {
     this.#qmp = qmp;
+    this.#pid = pid;
   }
 
   /**
@@ -24,16 +28,21 @@ export class DiskSlots {
     }
     this.#count += 1;
     const node = `${slot}-${this.#count}`;
-    // both at once: without the first the second fails as well
-    const added = this.#qmp.execute('blockdev-add', { ...slotFile(slot, disk), 'node-name': node }, signal);
-    const reopened = this.#qmp.execute('blockdev-reopen', { options: [slotNode(slot, node)] }, signal);
-    reopened.catch(() => {});
-    await added;
+    const fdset = disk === 'empty' ? undefined : await giveDisk(this.#qmp, this.#pid, disk, signal);
     try {
+      const file = disk === 'empty' || fdset === undefined ? emptyFile : slotFile(slot, disk, fdset);
+      // both at once: without the first the second fails as well
+      const added = this.#qmp.execute('blockdev-add', { ...file, 'node-name': node }, signal);
+      const reopened = this.#qmp.execute('blockdev-reopen', { options: [slotNode(slot, node)] }, signal);
+      reopened.catch(() => {});
+      await added;
       await reopened;
     } catch (cause) {
       await this.#remove(node).catch(() => {}); // the first failure is the one to tell
       throw cause;
+    } finally {
+      // the node has a copy
+      if (fdset !== undefined) void takeBack(this.#qmp, fdset, AbortSignal.timeout(5000)).catch(() => {});
     }
     const before = this.#added.get(slot);
     this.#added.set(slot, node);

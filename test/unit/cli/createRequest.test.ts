@@ -153,6 +153,9 @@ describe('hrun run', () => {
         '--accel',
         'tcg',
         '--cold',
+        '--allow-weaker-jail',
+        'network',
+        '--allow-weaker-jail=uid',
         '--stop-signal',
         'QUIT',
         '--stop-timeout',
@@ -172,6 +175,7 @@ describe('hrun run', () => {
       stopSignal: 3,
       stopTimeoutS: 3,
     });
+    expect(create.allowWeakerJail).to.deep.equal(['network', 'uid']);
     expect(create.ulimits).to.deep.equal([
       { type: 'RLIMIT_NOFILE', soft: 10, hard: 20 },
       { type: 'RLIMIT_CORE', soft: -1, hard: -1 },
@@ -249,6 +253,7 @@ describe('hrun run', () => {
     [['--tty=maybe', 'i'], 'not true or false'],
     [['--detach-keys', 'ctrl-1', '-it', 'i'], 'unknown key'],
     [[''], 'invalid image name'],
+    [['--allow-weaker-jail', 'roof', 'i'], '"roof" is no step of the jail'],
   ] as const) {
     it(`refuses ${args.join(' ') || 'no image'} with 125`, async () => {
       const { code, stderr, stdout } = await refusalOf(args);

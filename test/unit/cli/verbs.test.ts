@@ -290,7 +290,7 @@ describe('hrun version, doctor, daemon', () => {
     const { stdout, code } = await runCli(['doctor'], { system: { doctor } });
     expect(code).to.equal(1);
     expect(stdout).to.equal(
-      'ok    qemu            there\nfail  kernel          missing\n                      → build it\n',
+      'ok    qemu                    there\nfail  kernel                  missing\n                              → build it\n',
     );
   });
 

@@ -14,7 +14,15 @@ const shape: VmShape = {
   kernelParameters: [],
 };
 const request: VmRequest = { id: parseVmId('0'.repeat(32)), runDir: '/run/hrun/vms/x', shape };
-const wiring: VmWiring = { controlFd: 3, agentFd: 4, vsockCid: undefined, tscKhz: 2_600_000 };
+const wiring: VmWiring = {
+  controlFd: 3,
+  agentFd: 4,
+  vsockCid: undefined,
+  tscKhz: 2_600_000,
+  boot: { kernelFd: 5, initramfsFd: 6 },
+  diskFds: { image: 7, scratch: 8 },
+  shareFd: 9,
+};
 const image = { serial: 'image', path: '/i.raw', readonly: true };
 const scratch = { serial: 'scratch', path: '/s.raw', readonly: false };
 
@@ -76,19 +84,33 @@ describe('the command line of QEMU', () => {
       share: true,
     });
     expect(valuesOf(line, '-M')[0]).to.include('memory-backend=ram');
-    expect(valuesOf(line, '-chardev')).to.include('socket,id=share,path=/run/a,,b.sock');
+    expect(valuesOf(line, '-chardev')).to.include('socket,id=share,fd=9');
     expect(valuesOf(build(), '-M')[0]).not.to.include('memory-backend');
   });
 
-  it('passes paths of disks whole, whatever they are called', () => {
+  it('names no file of the host, whatever it is called', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
-        const disk = { ...scratch, path: `/disks/,"'\\ file:ä\n${text}` };
-        const node = JSON.parse(valuesOf(build({ scratchDisk: disk }), '-blockdev')[0] ?? '');
-        expect(node.file.filename).to.equal(disk.path);
-        expect(node['node-name']).to.equal('scratch');
+        const path = `/host/,"'\\ file:ä\n${text}`;
+        const line = build({
+          shape: { ...shape, kernelPath: path, initramfsPath: path },
+          runDir: path,
+          imageDisk: { ...image, path },
+          scratchDisk: { ...scratch, path },
+          share: { tag: 'share', socketPath: path },
+        });
+        expect(line.join('\n')).not.to.include('/host/');
       }),
     );
+  });
+
+  it('has kernel, initramfs and disks by descriptors that it inherits', () => {
+    const line = build({ imageDisk: image, scratchDisk: scratch });
+    expect(valuesOf(line, '-kernel')).to.deep.equal(['/proc/self/fd/5']);
+    expect(valuesOf(line, '-initrd')).to.deep.equal(['/proc/self/fd/6']);
+    expect(valuesOf(line, '-add-fd')).to.deep.equal(['fd=7,set=7', 'fd=8,set=8']);
+    const files = valuesOf(line, '-blockdev').map((text) => JSON.parse(text).file.filename);
+    expect(files).to.deep.equal(['/dev/fdset/7', '/dev/fdset/8']);
   });
 
   it('lets the guest see errors of the host disk, discard on scratch and not write to the image', () => {
@@ -141,8 +163,16 @@ describe('the command line of QEMU', () => {
   });
 
   it('reaches the agent over vsock when asked to, and then has no serial port', () => {
-    const line = build({ shape: { ...shape, transport: 'vsock' } }, { agentFd: undefined, vsockCid: 4711 });
-    expect(devices(line)[0]).to.deep.equal({ driver: 'vhost-vsock-device', id: 'agent0', 'guest-cid': 4711 });
+    const line = build(
+      { shape: { ...shape, transport: 'vsock' } },
+      { agentFd: undefined, vsockCid: 4711, vhostFd: 10 },
+    );
+    expect(devices(line)[0]).to.deep.equal({
+      driver: 'vhost-vsock-device',
+      id: 'agent0',
+      'guest-cid': 4711,
+      vhostfd: '10',
+    });
     expect(drivers(line)).not.to.include('virtio-serial-device');
     expect(kernelParameters(line)).to.include('hrun.transport=vsock');
   });

@@ -13,9 +13,9 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use super::mounts;
 use super::request::{Trouble, Why};
 use super::tree::Tree;
+use crate::mounts;
 
 /// The mount namespace of a share server, whose root is its tree.
 pub struct Lent {

@@ -11,13 +11,14 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_no_new_privs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, execve};
 
 use super::request::{Trouble, Why, invalid};
-use crate::sys;
+use crate::{identity, sys};
 
 /// Where the server finds its listening socket.
 const SOCKET: i32 = 3;
@@ -83,10 +84,15 @@ impl Server {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         // Had the stand-in died before the line above, nobody would write.
         go.read_exact(&mut [0]).map_err(|_| Errno::ESRCH)?;
-        // A namespace of its own, because the stand-in goes on to give up what the server still has to load.
-        unshare(CloneFlags::CLONE_NEWNS)?;
+        // Mounts of its own, because the stand-in goes on to give up what the server still has to load; the rest because
+        // it is nothing that the server needs.
+        let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+        unshare(own | CloneFlags::CLONE_NEWCGROUP)?;
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        identity::leave_keyring();
+        set_no_new_privs()?;
         let socket = sys::moved_up(socket).map_err(|_| Errno::EMFILE)?;
         let stdio = [
             null.as_fd().as_raw_fd(),

@@ -10,9 +10,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{chdir, getegid, geteuid, pivot_root};
 
-use super::mounts;
 use super::points::{make_in, open_in};
 use super::request::{MountPoint, PointKind, Request, Share, Trouble, Why, invalid};
+use crate::mounts;
 
 const NONE: Option<&str> = None;
 

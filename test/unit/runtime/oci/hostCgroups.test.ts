@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { cgroupMounts, cgroupPath } from '../../../../src/runtime/oci/hostCgroups.ts';
+import { cgroupPath } from '../../../../src/runtime/oci/hostCgroups.ts';
+import { cgroupMounts } from '../../../../src/sys/cgroups.ts';
 
 const v1 = [
   '30 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755',

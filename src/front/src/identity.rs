@@ -1,0 +1,76 @@
+//! Who a program is, and what it is allowed, before it is executed.
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_no_new_privs;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Gid, Uid, fork, setgroups, setresgid, setresuid};
+
+/// What could not be done, in words.
+pub type Done = Result<(), String>;
+
+/// A user who is alone has this process, and a child of it.
+pub const MOST_ALONE: u64 = 2;
+
+/// _LINUX_CAPABILITY_VERSION_3 of capget(2).
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+const MOST_CAPABILITIES: libc::c_ulong = 64;
+const JOIN_SESSION_KEYRING: libc::c_long = 1;
+
+/// A session keyring of its own: keys of the daemon are not for it. Kernels without keyrings have none to leave.
+pub fn leave_keyring() {
+    // SAFETY: null is the name of a new keyring.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+}
+
+/// What no program executed from here on can gain.
+pub fn bound_capabilities() -> Done {
+    for capability in 0..MOST_CAPABILITIES {
+        // SAFETY: plain numbers.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(dropped) {
+            Ok(_) => {}
+            // The first that this kernel does not know.
+            Err(Errno::EINVAL) => break,
+            Err(error) => return Err(format!("cannot bound the capabilities: {}", error.desc())),
+        }
+    }
+    Ok(())
+}
+
+pub fn become_user(uid: u32) -> Done {
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    setgroups(&[])
+        .and_then(|()| setresgid(group, group, group))
+        .and_then(|()| setresuid(user, user, user))
+        .map_err(|error| format!("cannot become user {uid}: {}", error.desc()))
+}
+
+/// Of every set; from root to another user the kernel leaves the inheritable ones.
+pub fn drop_capabilities() -> Done {
+    let header = [CAPABILITY_VERSION, 0];
+    let none = [0_u32; 6];
+    // SAFETY: both arrays have the layout of capset(2) and live through the calls.
+    let done = unsafe {
+        let ambient = libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        Errno::result(ambient)
+            .and_then(|_| Errno::result(libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr())))
+    };
+    done.map(drop)
+        .map_err(|error| format!("cannot drop the capabilities: {}", error.desc()))
+}
+
+pub fn no_new_privileges() -> Done {
+    set_no_new_privs().map_err(|error| format!("cannot forbid new privileges: {}", error.desc()))
+}
+
+/// Whether some other process has this user, wherever it is. The kernel counts the processes of each, and lets one that
+/// has no privileges fork only below the limit: of two that become the same user at once, at least one finds out.
+pub fn is_shared() -> bool {
+    // SAFETY: the child makes one system call.
+    match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => waitpid(child, None).is_err(),
+        // SAFETY: _exit has no precondition.
+        Ok(ForkResult::Child) => unsafe { libc::_exit(0) },
+        Err(_) => true,
+    }
+}
