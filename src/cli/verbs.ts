@@ -371,6 +371,14 @@ export const verbEntries: readonly VerbEntry[] = [
     load: async () => (await import('./host/template.ts')).templatePrune,
   },
   {
+    name: 'bench',
+    summary: 'Measure cold, cloned and pooled launches and exec on this host',
+    usage: '[OPTIONS] [IMAGE] [COMMAND] [ARG...]',
+    args: [0, many],
+    passThrough: true,
+    load: async () => (await import('./host/bench.ts')).bench,
+  },
+  {
     name: 'pool status',
     summary: 'Show the clones that wait for a container',
     usage: '[OPTIONS]',

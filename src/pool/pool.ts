@@ -1,7 +1,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withCancel } from '../base/abort.ts';
+import { abortable, withCancel } from '../base/abort.ts';
 import { messageOf } from '../base/errors.ts';
 import { newVmId, type VmId } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
@@ -154,6 +154,12 @@ export class Pool implements AsyncDisposable {
         privateBytes: ready.reduce((sum, guest) => sum + guest.privateBytes, 0),
       })),
     };
+  }
+
+  /** Resolves when the refill under way has ended: nothing is wanted any more, or nothing can be made. */
+  async filled(signal: AbortSignal): Promise<void> {
+    this.#wake();
+    await abortable(this.#refilling ?? Promise.resolve(), signal);
   }
 
   /** Ends all that wait; those of a template or an image only, if one is given. */

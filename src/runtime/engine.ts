@@ -50,6 +50,8 @@ export interface PoolEngine {
   /** Removes templates that fit no more, or all. */
   pruneTemplates(all: boolean, signal: AbortSignal): Promise<readonly TemplateView[]>;
   status(): PoolStatus;
+  /** Resolves when as many clones wait as shall, or no more can be made. @throws the reason of `signal` */
+  filled(signal: AbortSignal): Promise<void>;
   /** Until this daemon ends; lasting changes are made in the configuration. */
   setPolicy(change: Partial<PoolPolicy>): Promise<PoolStatus>;
 }

@@ -61,6 +61,7 @@ export function poolEngine(
     },
 
     status: () => pool.status(),
+    filled: (signal) => pool.filled(signal),
 
     async setPolicy(change) {
       await pool.setPolicy({ ...pool.policy, ...change });
