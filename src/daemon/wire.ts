@@ -1,13 +1,8 @@
 import { z } from 'zod';
 import { HrunError } from '../base/errors.ts';
 import { FrameSplitter } from '../base/frameSplitter.ts';
-import {
-  BodyReader,
-  maxChunkBytes,
-  protocolError,
-  type StreamName,
-  streamOf,
-} from '../runtime/wire/frameBody.ts';
+import { BodyReader, protocolError } from '../runtime/wire/frameBody.ts';
+import { parseStreamFrame, type StreamFrame } from '../runtime/wire/streamFrames.ts';
 
 /**
  * The frames of docs/wire.md: `u32 length · u8 type · body`, little-endian. Everything that comes from a front door
@@ -17,18 +12,7 @@ export const maxFrameBytes = 1024 * 1024 + 64;
 /** HELLO alone may be longer: it holds what execve lets through. */
 const maxHelloBytes = 8 * 1024 * 1024;
 
-const fromFront = {
-  hello: 0x01,
-  resume: 0x02,
-  stdin: 0x03,
-  stdinEnd: 0x04,
-  window: 0x05,
-  signal: 0x06,
-  written: 0x07,
-  exitAck: 0x08,
-  handDone: 0x09,
-  outputGone: 0x0a,
-} as const;
+const fromFront = { hello: 0x01, resume: 0x02, handDone: 0x09 } as const;
 
 /** Cuts what a front door sends into frames. */
 export function frontFrameSplitter(): FrameSplitter {
@@ -69,12 +53,6 @@ export type FrontFrame =
       readonly stdoutReceived: bigint;
       readonly stderrReceived: bigint;
     }
-  | { readonly type: 'stdin'; readonly offset: bigint; readonly bytes: Buffer }
-  | { readonly type: 'stdinEnd'; readonly offset: bigint }
-  | { readonly type: 'window'; readonly rows: number; readonly columns: number }
-  | { readonly type: 'signal'; readonly number: number }
-  | { readonly type: 'written'; readonly stream: StreamName; readonly offset: bigint }
-  | { readonly type: 'exitAck' }
   | {
       readonly type: 'handDone';
       readonly id: number;
@@ -82,12 +60,12 @@ export type FrontFrame =
       readonly result: unknown;
       readonly bytes: Buffer;
     }
-  | { readonly type: 'outputGone'; readonly stream: StreamName };
+  | StreamFrame;
 
 /** @throws HrunError WIRE_PROTOCOL for an unknown type or a body that is not as docs/wire.md says */
 export function parseFrontFrame(type: number, body: Buffer): FrontFrame {
   const reader = new BodyReader(body);
-  const frame = parseBody(type, reader);
+  const frame = parseStreamFrame(type, reader) ?? parseBody(type, reader);
   reader.end();
   return frame;
 }
@@ -103,26 +81,8 @@ function parseBody(type: number, body: BodyReader): FrontFrame {
         stdoutReceived: body.u64(),
         stderrReceived: body.u64(),
       };
-    case fromFront.stdin: {
-      const offset = body.u64();
-      const bytes = body.rest();
-      if (bytes.length > maxChunkBytes) throw protocolError(`${bytes.length} bytes of stdin at once`);
-      return { type: 'stdin', offset, bytes };
-    }
-    case fromFront.stdinEnd:
-      return { type: 'stdinEnd', offset: body.u64() };
-    case fromFront.window:
-      return { type: 'window', rows: body.u16(), columns: body.u16() };
-    case fromFront.signal:
-      return { type: 'signal', number: body.u32() };
-    case fromFront.written:
-      return { type: 'written', stream: streamOf(body.u8()), offset: body.u64() };
-    case fromFront.exitAck:
-      return { type: 'exitAck' };
     case fromFront.handDone:
       return { type: 'handDone', id: body.u32(), errno: body.u32(), result: body.json(), bytes: body.rest() };
-    case fromFront.outputGone:
-      return { type: 'outputGone', stream: streamOf(body.u8()) };
     default:
       throw protocolError(`a frame of unknown type ${type}`);
   }
