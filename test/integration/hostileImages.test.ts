@@ -199,7 +199,8 @@ describe('bad images', () => {
 
   it('too large for the disk of the host', async () => {
     await using directory = await temporaryDirectory();
-    await using small = await mountMemory(directory.path, '56m');
+    // 50 of it are for the file system of QEMU
+    await using small = await mountMemory(directory.path, '106m');
     await using other = await newHrunHost();
     // a template would take all the room there is
     await writeFile(
@@ -213,6 +214,8 @@ describe('bad images', () => {
     const archive = archiveOf(tiny, 'test.local/many:1');
     await other.ok(['load', '-q'], { input: archive, env });
     await other.hrun(['run', '--rm', '--pull', 'never', 'nobody', 'true'], { env });
+    // that it is there already
+    await other.hrun(['doctor'], { env });
     const before = await files();
     const full = await other.hrun(['run', '--rm', 'test.local/many:1', 'true'], { env });
     expect({ code: full.code, stdout: full.stdout }, full.stderr).to.deep.equal({ code: 125, stdout: '' });

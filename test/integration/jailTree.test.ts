@@ -1,10 +1,16 @@
+import { execFile } from 'node:child_process';
 import { copyFile, readdir, readFile, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { newVmId } from '../../src/base/ids.ts';
 import { prepareTree } from '../../src/vmm/jail/tree.ts';
+import { bootMicroVm } from '../../src/vmm/qemu/boot.ts';
 import { findQemu } from '../../src/vmm/qemu/findQemu.ts';
+import { testShape, testVmmDeps } from '../helpers/microvm.ts';
 import { temporaryDirectory } from '../helpers/tempDir.ts';
 
+const execute = promisify(execFile);
 const soon = () => AbortSignal.timeout(60_000);
 
 describe('the file system that QEMU sees', () => {
@@ -60,6 +66,25 @@ describe('the file system that QEMU sees', () => {
     expect(mended.root).to.equal(next.root);
     const rom = '/usr/share/qemu/qboot.rom';
     expect(await readFile(join(mended.root, rom))).to.deep.equal(await readFile(rom));
+  });
+
+  it('that has no room is told as such, and leaves nothing', async () => {
+    await using directory = await temporaryDirectory();
+    await execute('mount', ['-t', 'tmpfs', '-o', 'size=5m,mode=0700', 'small', directory.path]);
+    try {
+      const deps = await testVmmDeps();
+      const treesDir = join(directory.path, 'trees');
+      const failure = await bootMicroVm(
+        { id: newVmId(), runDir: directory.path, shape: testShape },
+        { ...deps, jail: { ...deps.jail, treesDir } },
+        soon(),
+      ).catch((error: unknown) => error);
+      expect(failure).to.have.property('code', 'DISK_FULL');
+      expect(failure).to.have.property('message').that.includes(treesDir);
+      expect(await readdir(treesDir)).to.deep.equal([]);
+    } finally {
+      await execute('umount', [directory.path]);
+    }
   });
 
   it('is not made of a script', async () => {

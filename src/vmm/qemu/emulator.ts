@@ -1,4 +1,4 @@
-import { HrunError, messageOf } from '../../base/errors.ts';
+import { errnoOf, HrunError, messageOf } from '../../base/errors.ts';
 import { type ProcessIdentity, signalProcess, waitUntilGone } from '../../sys/processes.ts';
 import type { VmmDeps } from '../deps.ts';
 import { describeEnd, type MissingStep, startJailed } from '../jail/launch.ts';
@@ -38,7 +38,7 @@ export interface Emulator {
 
 /**
  * Starts QEMU in its jail.
- * @throws HrunError QEMU_MISSING, JAIL_FAILED, or QEMU_FAILED when it did not even start
+ * @throws HrunError QEMU_MISSING, JAIL_FAILED, DISK_FULL, or QEMU_FAILED when it did not even start
  */
 export async function startEmulator(
   request: EmulatorRequest,
@@ -83,7 +83,7 @@ export async function prepareEmulator(
   await prepareTree({ qemuPath, preloadPath, treesDir: jail.treesDir }, signal).catch(() => {});
 }
 
-/** @throws HrunError JAIL_FAILED unless it was allowed to go without */
+/** @throws HrunError JAIL_FAILED unless it was allowed to go without, DISK_FULL */
 async function treeFor(
   { qemuPath, preloadPath, jail }: Pick<VmmDeps, 'qemuPath' | 'preloadPath' | 'jail'>,
   signal: AbortSignal,
@@ -94,6 +94,12 @@ async function treeFor(
     signal.throwIfAborted();
     const why = `no file system could be made for QEMU: ${messageOf(cause)}`;
     if (jail.allowed.includes('root')) return { step: 'root', why };
+    if (['ENOSPC', 'EDQUOT'].includes(errnoOf(cause) ?? '')) {
+      throw new HrunError('DISK_FULL', `${jail.treesDir} is full: no room for the file system of QEMU`, {
+        cause,
+        hint: 'free some space (hrun image prune helps), or move hrun elsewhere with HRUN_ROOT',
+      });
+    }
     const hint = cause instanceof HrunError ? cause.hint : undefined;
     throw new HrunError('JAIL_FAILED', why, { cause, ...(hint !== undefined && { hint }) });
   }
