@@ -40,6 +40,14 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -
     check(result).map(drop)
 }
 
+/// Grows the mounted ext4 that `directory` is on to this number of blocks; nothing to do when it has them.
+pub fn grow_ext4(directory: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
+    // _IOW('f', 16, __u64) of fs/ext4/ext4.h
+    const EXT4_IOC_RESIZE_FS: libc::Ioctl = 0x4008_6610;
+    // SAFETY: the kernel reads the eight bytes that it is given the address of.
+    check(unsafe { libc::ioctl(directory.as_raw_fd(), EXT4_IOC_RESIZE_FS, &raw const blocks) }.into()).map(drop)
+}
+
 pub enum Fork {
     Child,
     Parent(Pid),

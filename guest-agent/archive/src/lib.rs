@@ -35,4 +35,4 @@ pub use error::{ArchiveError, ArchiveFailure};
 pub use extract::{HostRules, extract_archive, extract_untrusted};
 pub use layers::{LayerExtent, Progress, Totals, UnpackLimits, unpack_layers};
 pub use pack::{PackOptions, pack_file};
-pub use stat::{PathStat, base_name, pack_path, stat_path};
+pub use stat::{PathStat, base_name, pack_content, pack_path, stat_path};

@@ -58,6 +58,16 @@ pub fn pack_path(root: &File, path: &Path, follow_link: bool, output: &mut dyn W
     pack_file(&top, &PackOptions { name, owner: None }, output)
 }
 
+/// As `pack_path` of a directory, with entries called "./…".
+pub fn pack_content(root: &File, path: &Path, output: &mut dyn Write) -> Result<u64, ArchiveError> {
+    let (top, _) = open_top(root, path, true)?;
+    let options = PackOptions {
+        name: b".",
+        owner: None,
+    };
+    pack_file(&top, &options, output)
+}
+
 fn open_top<'p>(root: &File, path: &'p Path, follow_link: bool) -> Result<(OwnedFd, &'p [u8]), ArchiveError> {
     let bytes = path.as_os_str().as_bytes();
     let shown = show(bytes);

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Fields, Scratch, Tar, assert_fails, look, names, run};
-use hrun_archive::{ArchiveFailure, base_name, pack_path, stat_path};
+use hrun_archive::{ArchiveFailure, base_name, pack_content, pack_path, stat_path};
 
 fn pack(scratch: &Scratch, path: &str, follow: bool) -> Vec<u8> {
     let mut archive = Vec::new();
@@ -51,6 +51,18 @@ fn entries_are_named_after_the_last_component() {
     assert_eq!(listed("/", false)[..2], ["./", "./d/"]);
     assert_eq!(base_name(b"/a/b/./"), b"b");
     assert_eq!(base_name(b"a/.."), b".");
+}
+
+#[test]
+fn the_content_of_a_directory_has_no_name() {
+    let scratch = Scratch::new();
+    scratch.directory("root/d/e");
+    fs::write(scratch.path("root/d/f"), b"x").unwrap();
+    let mut archive = Vec::new();
+    let root = scratch.directory("root");
+    let length = pack_content(&root, Path::new("/d"), &mut archive).unwrap();
+    assert_eq!(length, archive.len() as u64);
+    assert_eq!(list(&scratch, &archive), ["./", "./e/", "./f"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::channel::{ASK_CLOCKS, ASK_IDS, AgentEnd};
 use super::confinement::Confinement;
+use super::disk_mounts::mount_disks;
 use super::hooks::Hooks;
 use super::id_maps::{check_clocks, write_clocks};
 use super::mount_options::Propagation;
@@ -38,7 +39,11 @@ pub async fn create(
     let plan = Plan::new(&request, peer)?;
     let filter = device_filter(deferred, &request)?;
     let paths = Arc::new(mount_root(ready_root, &request).await?);
-    let made = make_init(forker, &request, &plan, &paths, &filter).await;
+    let made = async {
+        mount_disks(&paths, &request.mounts).await?;
+        make_init(forker, &request, &plan, &paths, &filter).await
+    };
+    let made = made.await;
     match made {
         Ok((init, cgroup, channel)) => Ok(Container {
             id: request.container_id,

@@ -8,6 +8,7 @@ mod copy_tree;
 mod create;
 mod credentials;
 mod devices;
+mod disk_mounts;
 mod exec;
 mod fork;
 mod hooks;

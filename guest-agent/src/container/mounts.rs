@@ -5,14 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::kernel_fs::mount_kernel_fs;
 use super::mount_options::MountOptions;
 use super::paths::{is_on, make_directory, make_file, open_in};
 use super::rootfs::RootPaths;
-use super::sources::{Sources, share_source, written_file};
-use super::volume::prepare_volume;
+use super::sources::{Sources, disk_source, share_source, written_file};
+use super::volume::{fill_empty, prepare_volume};
 use crate::contract::{FailureReason, InjectedFile, Mount, mount};
 use crate::failure::{Doing, Failure, Result};
 use crate::sys::{MountAttr, mount_setattr};
@@ -62,6 +63,7 @@ fn make(root: BorrowedFd<'_>, paths: &RootPaths, sources: &mut Sources, index: u
         }
         (_, Some(tree)) => tree,
         (Some(mount::Source::Share(share)), None) => share_source(share, &options)?,
+        (Some(mount::Source::Disk(_)), None) => disk_source(paths, index)?,
         (Some(mount::Source::Volume(volume)), None) => {
             if let Ok(target) = open_in(root, destination, OFlags::PATH) {
                 refuse_proc(&target, destination)?;
@@ -71,6 +73,9 @@ fn make(root: BorrowedFd<'_>, paths: &RootPaths, sources: &mut Sources, index: u
         }
         (Some(mount::Source::Container(_)) | None, None) => return Err(Failure::invalid("a mount needs a source")),
     };
+    if request.populate {
+        fill_empty(root, source.as_fd(), destination)?;
+    }
     bind(root, destination, source, &options)
 }
 
@@ -107,15 +112,29 @@ pub fn inject(
 /// as the kernel and runc have it.
 fn bind(root: BorrowedFd<'_>, destination: &Path, tree: OwnedFd, options: &MountOptions) -> Result<()> {
     let stat = rustix::fs::fstat(&tree).doing(|| "source".into())?;
-    let target = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+    let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    let target = if is_directory {
         make_directory(root, destination, Mode::from_raw_mode(DEFAULT_MODE))
     } else {
         make_file(root, destination)
     };
-    let target = target.doing(|| "destination".into())?;
+    let target = match target {
+        Err(Errno::NOTDIR) if is_directory => return Err(mismatch("a directory", "a file")),
+        Err(Errno::ISDIR) => return Err(mismatch("a file", "a directory")),
+        opened => opened.doing(|| "destination".into())?,
+    };
+    let found = rustix::fs::fstat(&target).doing(|| "destination".into())?;
+    if !is_directory && rustix::fs::FileType::from_raw_mode(found.st_mode).is_dir() {
+        return Err(mismatch("a file", "a directory"));
+    }
     refuse_proc(&target, destination)?;
     mount_setattr(tree.as_fd(), false, &options.attr).doing(|| "options".into())?;
     place(tree, target.as_fd(), options)
+}
+
+fn mismatch(source: &str, target: &str) -> Failure {
+    let message = format!("{source} cannot be mounted over {target}");
+    Failure::new(FailureReason::MountFailed, message)
 }
 
 pub fn place(new: OwnedFd, target: BorrowedFd<'_>, options: &MountOptions) -> Result<()> {

@@ -32,6 +32,7 @@ pub struct RootPaths {
     pub volumes: Option<PathBuf>,
     image: PathBuf,
     scratch: PathBuf,
+    disks: PathBuf,
 }
 
 /// Devices of a root made of disks.
@@ -67,9 +68,15 @@ impl RootPaths {
             files: base.join("files"),
             volumes: has_scratch.then(|| scratch.join("volumes")),
             image: base.join("image"),
+            disks: base.join("disks"),
             scratch,
             base,
         }
+    }
+
+    /// Where the disk of the mount of this index is.
+    pub fn disk(&self, index: usize) -> PathBuf {
+        self.disks.join(index.to_string())
     }
 
     /// Mounts the image disk below and the scratch disk above, or the scratch disk alone. Undone when it fails.
@@ -121,19 +128,24 @@ impl RootPaths {
         if self.volumes.is_some() {
             sync_file_system(&self.scratch)?;
         }
-        for mounted in [&self.root, &self.image, &self.scratch] {
-            match unmount(mounted, UnmountFlags::NOFOLLOW) {
-                // Not mounted, or not even made.
-                Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
-                // Something still has a file open there; it is synced, and goes with its last user.
-                Err(rustix::io::Errno::BUSY) => {
-                    unmount(mounted, UnmountFlags::DETACH).doing(|| format!("unmounting {}", mounted.display()))?;
-                }
-                Err(error) => return Err(error).doing(|| format!("unmounting {}", mounted.display())),
-            }
+        let disks = self.mounted_disks();
+        // A disk that cannot be synced is told of when all of it is down.
+        let each = disks.iter().map(|disk| sync_file_system(disk));
+        let synced = each.fold(Ok(()), Result::and);
+        for mounted in [&self.root, &self.image, &self.scratch].into_iter().chain(&disks) {
+            unmount_any(mounted)?;
+        }
+        for disk in &disks {
+            fs::remove_dir(disk).doing(|| format!("removing {}", disk.display()))?;
         }
         self.remove_directories()
-            .doing(|| format!("removing {}", self.base.display()))
+            .doing(|| format!("removing {}", self.base.display()))?;
+        synced
+    }
+
+    fn mounted_disks(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.disks).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 
     /// Never recursive where something could still be mounted.
@@ -143,7 +155,7 @@ impl RootPaths {
             done => done,
         };
         absent_is_fine(fs::remove_dir_all(&self.files))?;
-        for directory in [&self.root, &self.image, &self.scratch, &self.base] {
+        for directory in [&self.root, &self.image, &self.scratch, &self.disks, &self.base] {
             absent_is_fine(fs::remove_dir(directory))?;
         }
         Ok(())
@@ -183,6 +195,17 @@ pub async fn mount_root_disks(name: &str, disks: &DiskRootfs) -> Result<RootPath
     // On this thread: a thread of its own would cost more than these mounts take.
     let paths = RootPaths::new(name, true);
     paths.mount_disks(&pair).map(|()| paths)
+}
+
+fn unmount_any(mounted: &Path) -> Result<()> {
+    let doing = || format!("unmounting {}", mounted.display());
+    match unmount(mounted, UnmountFlags::NOFOLLOW) {
+        // Not mounted, or not even made.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        // Something still has a file open there; it is synced, and goes with its last user.
+        Err(rustix::io::Errno::BUSY) => unmount(mounted, UnmountFlags::DETACH).doing(doing),
+        Err(error) => Err(error).doing(doing),
+    }
 }
 
 pub fn share_mount_point(tag: &str) -> PathBuf {

@@ -32,7 +32,8 @@ pub struct Sources {
 impl Sources {
     pub fn find(plan: &Plan, paths: &RootPaths, request: &CreateContainerRequest) -> Result<Self> {
         let early = plan.spaces.in_user_namespace();
-        let mounts = request.mounts.iter().map(|mount| mount_source(plan, early, mount));
+        let mounts = request.mounts.iter().enumerate();
+        let mounts = mounts.map(|(index, mount)| mount_source(plan, paths, early, index, mount));
         let mut sources = Self {
             mounts: mounts.collect::<Result<_>>()?,
             root: None,
@@ -59,11 +60,12 @@ impl Sources {
     }
 }
 
-fn mount_source(plan: &Plan, early: bool, request: &Mount) -> Result<Option<OwnedFd>> {
+fn mount_source(plan: &Plan, paths: &RootPaths, early: bool, index: usize, request: &Mount) -> Result<Option<OwnedFd>> {
     let options = MountOptions::parse(&request.options)?;
     match &request.source {
         Some(mount::Source::Container(source)) => container_source(plan, source, &options).map(Some),
         Some(mount::Source::Share(share)) if early => share_source(share, &options).map(Some),
+        Some(mount::Source::Disk(_)) if early => disk_source(paths, index).map(Some),
         Some(mount::Source::Volume(_)) if early => {
             Err(Failure::invalid("a volume in a container with a user namespace"))
         }
@@ -90,6 +92,12 @@ pub fn share_source(share: &ShareMount, options: &MountOptions) -> Result<OwnedF
         return Err(Failure::invalid(message));
     }
     clone_tree(source.as_fd(), options.recursive_bind).doing(doing)
+}
+
+/// The disk of the mount of this index, which the agent has mounted for itself.
+pub fn disk_source(paths: &RootPaths, index: usize) -> Result<OwnedFd> {
+    let mounted = open_plain(&paths.disk(index))?;
+    clone_tree(mounted.as_fd(), false).doing(|| "opening the disk".into())
 }
 
 /// Enters the other container's mount namespace for it: a tree can only be copied from inside.

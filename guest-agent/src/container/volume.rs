@@ -1,9 +1,10 @@
-//! Anonymous volumes: directories of the scratch disk that start as a copy of what the image has at their destination.
+//! Volumes start as a copy of what the image has at their destination: directories of the scratch disk, and shares and
+//! disks that are empty.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::copy_tree::{copy_attributes, copy_tree, remove_tree};
@@ -46,6 +47,36 @@ pub fn prepare_volume(root: BorrowedFd<'_>, paths: &RootPaths, name: &str, desti
     }
     rustix::fs::renameat(&volumes, &unfinished, &volumes, name).doing(doing)?;
     Ok(new)
+}
+
+/// Copies what the image has at the destination into the directory that is to be mounted there, if that is empty.
+pub fn fill_empty(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, destination: &Path) -> Result<()> {
+    let doing = || "filling the new volume with what the image has there".to_owned();
+    let new = match open_directory(tree, ".") {
+        Err(Errno::NOTDIR) => return Ok(()),
+        opened => opened.doing(doing)?,
+    };
+    if !is_empty(&new).doing(doing)? {
+        return Ok(());
+    }
+    match open_in(root, destination, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(source) => {
+            copy_tree(source.as_fd(), new.as_fd()).doing(doing)?;
+            copy_attributes(source.as_fd(), new.as_fd()).doing(doing)
+        }
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(error) => Err(error).doing(doing),
+    }
+}
+
+fn is_empty(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    for entry in Dir::read_from(directory)? {
+        // mkfs leaves a lost+found
+        if !matches!(entry?.file_name().to_bytes(), b"." | b".." | b"lost+found") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {

@@ -169,6 +169,22 @@ pub struct AnonymousVolume {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
+/// A file system on a disk of its own, found by its serial number: mounted for this container, synced and unmounted with
+/// it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskMount {
+    #[prost(string, tag = "1")]
+    pub serial: ::prost::alloc::string::String,
+    /// "ext4", "xfs" or "erofs"; empty: what its superblock says.
+    #[prost(string, tag = "2")]
+    pub fs: ::prost::alloc::string::String,
+    /// Of the disk itself: nothing is written to it, not even to recover its journal.
+    #[prost(bool, tag = "3")]
+    pub readonly: bool,
+    /// Grow an ext4 to what its disk has become.
+    #[prost(bool, tag = "4")]
+    pub grow: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Mount {
     /// Absolute path inside the container; resolved beneath its root, links included.
@@ -177,6 +193,10 @@ pub struct Mount {
     /// Options as in the OCI runtime-spec: "ro", "nosuid", "rprivate", "size=64m", …
     #[prost(string, repeated, tag = "2")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of a share or disk: a directory that is empty (but for lost+found) starts as a copy of what the image has at the
+    /// destination.
+    #[prost(bool, tag = "10")]
+    pub populate: bool,
     /// Ids as the file system has them (host_id) and as the container sees them (container_id). The option "idmap" maps
     /// this mount, "ridmap" those below it too; without either these lists must be empty. UNSUPPORTED where the file
     /// system cannot.
@@ -184,7 +204,7 @@ pub struct Mount {
     pub uid_mappings: ::prost::alloc::vec::Vec<IdMapping>,
     #[prost(message, repeated, tag = "8")]
     pub gid_mappings: ::prost::alloc::vec::Vec<IdMapping>,
-    #[prost(oneof = "mount::Source", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "mount::Source", tags = "3, 4, 5, 6, 9")]
     pub source: ::core::option::Option<mount::Source>,
 }
 /// Nested message and enum types in `Mount`.
@@ -199,6 +219,8 @@ pub mod mount {
         Volume(super::AnonymousVolume),
         #[prost(message, tag = "6")]
         Container(super::ContainerMount),
+        #[prost(message, tag = "9")]
+        Disk(super::DiskMount),
     }
 }
 /// A line of uid_map or gid_map, user_namespaces(7).
@@ -999,6 +1021,9 @@ pub struct PackPathRequest {
     /// Disk to write the tar to; DISK_FULL when it does not fit.
     #[prost(string, tag = "4")]
     pub target_serial: ::prost::alloc::string::String,
+    /// The entries start with "." instead: what a directory holds, without its name.
+    #[prost(bool, tag = "5")]
+    pub content_only: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PackPathResponse {

@@ -53,7 +53,11 @@ impl Agent {
             let root = File::from(container.root_view()?);
             let mut output = open_disk(&target, Access::ReadWrite)?;
             let path = Path::new(&request.path);
-            let length = hrun_archive::pack_path(&root, path, request.follow_link, &mut output)?;
+            let length = if request.content_only {
+                hrun_archive::pack_content(&root, path, &mut output)?
+            } else {
+                hrun_archive::pack_path(&root, path, request.follow_link, &mut output)?
+            };
             let doing = || "writing the archive".to_owned();
             output.flush().doing(doing)?;
             output.sync_all().doing(doing)?;
