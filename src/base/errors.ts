@@ -10,6 +10,8 @@ export type ErrorCode =
   | 'CANCELLED'
   | 'TIMEOUT'
   | 'DISK_FULL'
+  | 'DISK_IN_USE'
+  | 'VOLUME_IN_USE'
   | 'QEMU_MISSING'
   | 'QEMU_FAILED'
   | 'JAIL_FAILED'

@@ -17,6 +17,7 @@ export interface Paths {
   readonly vms: string;
   /** File systems that QEMU sees. */
   readonly jail: string;
+  readonly volumes: string;
   /** The user's networks. */
   readonly networks: string;
   /** In which namespaces there is something of ours. */
@@ -69,6 +70,7 @@ export function pathsFrom(environment: Readonly<Record<string, string | undefine
     cache: join(root, 'cache'),
     vms: join(run, 'vms'),
     jail: join(root, 'cache/jail'),
+    volumes: join(root, 'volumes'),
     networks: join(root, 'networks'),
     fabrics: join(run, 'fabrics'),
     sessions: join(run, 'sessions'),

@@ -298,6 +298,64 @@ export const verbEntries: readonly VerbEntry[] = [
     load: async () => (await import('./host/networkLog.ts')).networkLog,
   },
   {
+    name: 'volume create',
+    summary: 'Create a volume',
+    usage: '[OPTIONS] [VOLUME]',
+    args: [0, 1],
+    load: async () => (await import('./host/volumeCreate.ts')).volumeCreate,
+  },
+  {
+    name: 'volume ls',
+    aliases: ['volume list'],
+    summary: 'List volumes',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/volumeLs.ts')).volumeLs,
+  },
+  {
+    name: 'volume inspect',
+    summary: 'Show all about volumes as JSON',
+    usage: '[OPTIONS] VOLUME [VOLUME...]',
+    args: [1, many],
+    load: async () => (await import('./host/volumeInspect.ts')).volumeInspect,
+  },
+  {
+    name: 'volume rm',
+    aliases: ['volume remove'],
+    summary: 'Remove volumes',
+    usage: '[OPTIONS] VOLUME [VOLUME...]',
+    args: [1, many],
+    load: async () => (await import('./host/volumeRm.ts')).volumeRm,
+  },
+  {
+    name: 'volume prune',
+    summary: 'Remove volumes that no container has',
+    usage: '[OPTIONS]',
+    args: [0, 0],
+    load: async () => (await import('./host/volumeRm.ts')).volumePrune,
+  },
+  {
+    name: 'volume resize',
+    summary: 'Make the disk of a volume bigger',
+    usage: '--size SIZE VOLUME',
+    args: [1, 1],
+    load: async () => (await import('./host/volumeCreate.ts')).volumeResize,
+  },
+  {
+    name: 'volume export',
+    summary: 'Write what a volume holds as a tar',
+    usage: '[OPTIONS] VOLUME',
+    args: [1, 1],
+    load: async () => (await import('./host/volumeTransfer.ts')).volumeExport,
+  },
+  {
+    name: 'volume import',
+    summary: 'Extract a tar into a volume',
+    usage: 'VOLUME [FILE|-]',
+    args: [1, 2],
+    load: async () => (await import('./host/volumeTransfer.ts')).volumeImport,
+  },
+  {
     name: 'version',
     summary: 'Show the versions of hrun and what it stands on',
     usage: '[OPTIONS]',
@@ -395,7 +453,16 @@ export const verbEntries: readonly VerbEntry[] = [
 ];
 
 /** Words that only say what the next word is about. */
-export const verbGroups = ['container', 'image', 'network', 'system', 'template', 'pool', 'daemon'] as const;
+export const verbGroups = [
+  'container',
+  'image',
+  'network',
+  'volume',
+  'system',
+  'template',
+  'pool',
+  'daemon',
+] as const;
 export type VerbGroup = (typeof verbGroups)[number];
 
 export type FoundVerb =

@@ -1,3 +1,4 @@
+import { closeSync, fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import { getSystemErrorMessage, getSystemErrorName } from 'node:util';
 import { z } from 'zod';
@@ -5,7 +6,13 @@ import { abortable } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import { printable } from '../base/text.ts';
 import type { InputChannel } from '../runtime/attachIo.ts';
-import type { CallerFiles, CallerReader, CallerWriter, WriteOptions } from '../runtime/callerFiles.ts';
+import type {
+  CallerDescriptor,
+  CallerFiles,
+  CallerReader,
+  CallerWriter,
+  WriteOptions,
+} from '../runtime/callerFiles.ts';
 import { protocolError } from '../runtime/wire/frameBody.ts';
 import { handFrame } from '../runtime/wire/frames.ts';
 
@@ -18,6 +25,10 @@ const Opened = z.object({
   size: z.number().nonnegative(),
   mode: z.int(),
   isDirectory: z.boolean(),
+  /** Number of the descriptor in the front door. */
+  fd: z.int().nonnegative(),
+  device: z.string(),
+  inode: z.string(),
 });
 const Packed = z.object({ bytes: z.int().nonnegative() });
 const Unpacked = z.object({ skippedDevices: z.int().nonnegative() });
@@ -107,8 +118,16 @@ export class Hands {
   }
 }
 
-/** The caller's files, through the hands of its front door. */
-export function callerFiles(hands: Hands, stdin: InputChannel, cwd: string): CallerFiles {
+/**
+ * The caller's files, through the hands of its front door.
+ * @param takeDescriptor makes a descriptor of the front door one of this process
+ */
+export function callerFiles(
+  hands: Hands,
+  stdin: InputChannel,
+  cwd: string,
+  takeDescriptor: (number: number) => number,
+): CallerFiles {
   return {
     cwd,
     async readFile(path, maxBytes, signal) {
@@ -125,6 +144,7 @@ export function callerFiles(hands: Hands, stdin: InputChannel, cwd: string): Cal
       return Buffer.concat(parts);
     },
     openRead: (path, signal) => openReader(hands, path, signal),
+    openDescriptor: (path, options, signal) => openDescriptor(hands, takeDescriptor, path, options, signal),
     openWrite: (path, options, signal) => openWriter(hands, path, options, signal),
     async stat(path, { followLink }, signal) {
       const request = { path, follow: followLink };
@@ -209,6 +229,47 @@ async function openReader(hands: Hands, path: string, signal: AbortSignal): Prom
     },
     [Symbol.asyncDispose]: () => close(hands, handle, path).catch(() => {}),
   };
+}
+
+async function openDescriptor(
+  hands: Hands,
+  takeDescriptor: (number: number) => number,
+  path: string,
+  { readonly }: { readonly readonly: boolean },
+  signal: AbortSignal,
+): Promise<CallerDescriptor> {
+  const flags = readonly ? ['read', 'nofollow', 'claim'] : ['read', 'write', 'nofollow', 'claim'];
+  const opened = await open(hands, { path, flags, mode: 0 }, signal);
+  try {
+    using undo = new DisposableStack();
+    const fd = undo.adopt(taken(takeDescriptor, opened.fd, path), (taken) => closeSync(taken));
+    const found = fstatSync(fd, { bigint: true });
+    // by pid and number: what was opened, and nothing that took its place
+    if (String(found.dev) !== opened.device || String(found.ino) !== opened.inode) {
+      throw protocolError('a descriptor that is another than was opened');
+    }
+    if (!found.isFile() && !found.isBlockDevice()) {
+      throw new HrunError(
+        'INVALID_ARGUMENT',
+        `${printable(path)} is neither a regular file nor a block device`,
+      );
+    }
+    const owned = undo.move();
+    return { fd, kind: found.isFile() ? 'file' : 'block', [Symbol.dispose]: () => owned.dispose() };
+  } finally {
+    await close(hands, opened.handle, path).catch(() => {});
+  }
+}
+
+function taken(takeDescriptor: (number: number) => number, number: number, path: string): number {
+  try {
+    return takeDescriptor(number);
+  } catch (cause) {
+    throw new HrunError('HAND_FAILED', `${printable(path)} was opened, but the daemon may not take it over`, {
+      cause,
+      hint: 'without root this needs kernel.yama.ptrace_scope=0',
+    });
+  }
 }
 
 async function openWriter(

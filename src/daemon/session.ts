@@ -3,6 +3,7 @@ import { HrunError } from '../base/errors.ts';
 import type { Session } from '../cli/session.ts';
 import type { AttachRecord } from '../runtime/attachRecord.ts';
 import { tokenFrame } from '../runtime/wire/frames.ts';
+import { takeDescriptor } from '../sys/foreignDescriptor.ts';
 import { type NetNamespace, openNetNamespace } from '../sys/netNamespace.ts';
 import type { FrontDoor } from './frontDoor.ts';
 import { callerFiles } from './hands.ts';
@@ -75,7 +76,7 @@ export function openSession(
     stdin: frontDoor.stdin,
     stdout: frontDoor.stdout,
     stderr: frontDoor.stderr,
-    files: callerFiles(frontDoor.hands, frontDoor.stdin, cwd),
+    files: callerFiles(frontDoor.hands, frontDoor.stdin, cwd, (number) => takeDescriptor(peerPid, number)),
     openNetns: () => openNetnsOf(peerPid),
     signal: frontDoor.gone,
     onResize: (listener) => frontDoor.onResize(listener),

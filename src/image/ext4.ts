@@ -12,16 +12,18 @@ export interface Ext4Shape {
   readonly journalMiB?: number;
   /** Bytes of the disk for each inode; undefined: mke2fs's own ratio. */
   readonly bytesPerInode?: number;
+  /** For what is kept for long: checksums, backups of the superblock, room to grow while mounted. */
+  readonly keep?: boolean;
 }
 
 /**
- * Makes an empty ext4 in a new sparse file: no checksums of metadata, which take a fifth of the time of unpacking under
- * TCG; inode tables and journal left to the kernel; no lost+found, which no image has.
+ * Makes an empty ext4 in a new sparse file: unless asked for no checksums of metadata, which take a fifth of the time of
+ * unpacking under TCG; inode tables and journal left to the kernel; no lost+found, which no image has.
  * @throws HrunError INTERNAL when e2fsprogs is missing or fails; system errors of the file as they are
  */
 export async function makeExt4(
   path: string,
-  { sizeBytes, label, journalMiB, bytesPerInode }: Ext4Shape,
+  { sizeBytes, label, journalMiB, bytesPerInode, keep = false }: Ext4Shape,
   signal: AbortSignal,
 ): Promise<void> {
   {
@@ -29,14 +31,20 @@ export async function makeExt4(
     await file.truncate(sizeBytes);
   }
   // no backups of the superblock, and the metadata of all groups together: an empty one is copied in four pieces
-  const features = '^resize_inode,^metadata_csum,uninit_bg,sparse_super2';
+  const features = keep
+    ? 'resize_inode,metadata_csum,sparse_super'
+    : '^resize_inode,^metadata_csum,uninit_bg,sparse_super2';
   const shape = [
     ...(journalMiB === undefined
       ? ['-O', `${features},^has_journal`]
       : ['-O', features, '-J', `size=${journalMiB}`]),
     ...(bytesPerInode === undefined ? [] : ['-i', String(bytesPerInode)]),
-    ...['-G', '4096', '-m', '0', '-L', label],
-    ...['-E', 'num_backup_sb=0,nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0'],
+    ...(keep ? [] : ['-G', '4096']),
+    ...['-m', '0', '-L', label],
+    ...[
+      '-E',
+      `${keep ? '' : 'num_backup_sb=0,'}nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0`,
+    ],
   ];
   await runTool('mkfs.ext4', ['-q', '-F', ...shape, path], signal);
   await runTool('debugfs', ['-w', '-R', 'rmdir lost+found', path], signal);

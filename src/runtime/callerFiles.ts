@@ -7,6 +7,16 @@ export interface CallerFiles {
   /** @throws HrunError HAND_FAILED also for a file larger than `maxBytes` */
   readFile(path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer>;
   openRead(path: string, signal: AbortSignal): Promise<CallerReader>;
+  /**
+   * A file or block device as a descriptor of this process, opened by the caller; a link at the end of the path is not
+   * followed, and a block device is claimed (O_EXCL of open(2)): no other claims or mounts it meanwhile.
+   * @throws HrunError HAND_FAILED, INVALID_ARGUMENT for what is neither a regular file nor a block device
+   */
+  openDescriptor(
+    path: string,
+    options: { readonly readonly: boolean },
+    signal: AbortSignal,
+  ): Promise<CallerDescriptor>;
   openWrite(path: string, options: WriteOptions, signal: AbortSignal): Promise<CallerWriter>;
   stat(path: string, options: { readonly followLink: boolean }, signal: AbortSignal): Promise<CallerStat>;
   rename(from: string, to: string, signal: AbortSignal): Promise<void>;
@@ -32,6 +42,12 @@ export interface CallerFiles {
 export interface CallerReader extends AsyncIterable<Buffer>, AsyncDisposable {
   readonly sizeBytes: number;
   readonly isDirectory: boolean;
+}
+
+/** Disposing closes it here. */
+export interface CallerDescriptor extends Disposable {
+  readonly fd: number;
+  readonly kind: 'file' | 'block';
 }
 
 export interface CallerWriter extends AsyncDisposable {

@@ -1,10 +1,10 @@
 import { constants } from 'node:os';
-import { posix } from 'node:path';
 import { HrunError } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
 import { type ContainerNetwork, noNetwork, type PortWish } from '../network/containerNetwork.ts';
 import { defaultPath } from '../oci/defaults.ts';
 import type { ContainerConfig } from './containerRecord.ts';
+import { mergeMounts } from './mergeMounts.ts';
 import type { CreateRequest, EnvironmentVariable } from './runRequest.ts';
 import type { ImageConfigView } from './views.ts';
 
@@ -39,7 +39,12 @@ const minimumStorageBytes = 32 * mebibyte;
 export function mergeContainerConfig(
   id: ContainerId,
   request: CreateRequest,
-  image: { readonly id: string; readonly config: ImageConfigView },
+  image: {
+    readonly id: string;
+    readonly config: ImageConfigView;
+    /** Ids of the images that the request mounts, in order. */
+    readonly mountedIds?: readonly string[];
+  },
   host: HostDefaults,
 ): ContainerConfig {
   const { entrypoint, cmd } = mergeCommand(request, image.config);
@@ -69,10 +74,6 @@ export function mergeContainerConfig(
       `${cpus} CPUs are more than a microVM can have (${maximumVcpus})`,
     );
   }
-  const mounted = new Set([...request.binds, ...request.tmpfs].map(({ destination }) => destination));
-  const volumes = [...image.config.volumes, ...request.anonymousVolumes].map((path) =>
-    posix.resolve('/', path),
-  );
   return {
     image: request.image,
     imageId: image.id,
@@ -93,9 +94,7 @@ export function mergeContainerConfig(
     readonlyRootfs: request.readonlyRootfs,
     capAdd: [...request.capAdd],
     capDrop: [...request.capDrop],
-    tmpfs: request.tmpfs.map(({ destination, options }) => ({ destination, options: [...options] })),
-    binds: request.binds.map((bind) => ({ ...bind })),
-    volumes: [...new Set(volumes)].filter((path) => !mounted.has(path)),
+    ...mergeMounts(request, image.config.volumes, image.mountedIds ?? []),
     ulimits: request.ulimits.map((ulimit) => ({ ...ulimit })),
     sysctls: { ...request.sysctls },
     ...(request.pidsLimit !== undefined && { pidsLimit: request.pidsLimit }),

@@ -18,14 +18,15 @@ import { requireKernel } from './kernelFile.ts';
 import { initProcessId, openContainerLog } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import { readLogs } from './readLogs.ts';
+import { removeContainer } from './removeContainer.ts';
 import { resumeAttachment } from './resumeAttachment.ts';
 import type { CreateRequest } from './runRequest.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { startContainer } from './startContainer.ts';
-import { killEvent, stopContainer } from './stopContainer.ts';
+import { killContainer, killEvent, stopContainer } from './stopContainer.ts';
 import type { ContainerSummary, LogChunk } from './views.ts';
-
-const sigkill = 9;
+import { checkSources } from './volumes/checkSources.ts';
+import { makeVolumes } from './volumes/makeVolumes.ts';
 
 /** What the container verbs mean. */
 export function containerEngine(deps: RuntimeDeps): ContainerEngine {
@@ -53,19 +54,45 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     if (request.name !== undefined) store.refuseTakenName(request.name);
     if (request.kernelPath !== undefined) await requireKernel(request.kernelPath);
     const image = await deps.images.resolve(request, caller, signal);
+    const wishes = await checkSources(request, caller.files, signal);
+    const mountedIds = await mountedImages(request, caller, signal);
     const id = newContainerId();
     const record: ContainerRecord = {
       version: 1,
       id,
       name: request.name ?? inventName((name) => store.isNameTaken(name)),
       createdAt: new Date().toISOString(),
-      config: mergeContainerConfig(id, request, image, { ...deps.config, ...deps.defaults }),
+      config: mergeContainerConfig(
+        id,
+        { ...request, ...wishes },
+        { ...image, mountedIds },
+        { ...deps.config, ...deps.defaults },
+      ),
       state: { ...initialState, ...(onFailedStart && { onFailedStart }) },
     };
     checkConnections(record.config.network, deps);
     signal.throwIfAborted();
     await store.add(record);
+    try {
+      // after the record, which keeps them from being removed
+      await makeVolumes(record, request, deps.volumes, signal);
+    } catch (error) {
+      await removeContainer(id, deps, { withVolumes: true });
+      throw error;
+    }
     return record;
+  }
+
+  async function mountedImages(
+    request: CreateRequest,
+    caller: Caller,
+    signal: AbortSignal,
+  ): Promise<string[]> {
+    const ids: string[] = [];
+    for (const { image } of request.imageMounts) {
+      ids.push((await deps.images.resolve({ ...request, image }, caller, signal)).id);
+    }
+    return ids;
   }
 
   async function start(
@@ -139,7 +166,9 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
         return { kind: 'detached', containerId: record.id, ...timing };
       } catch (error) {
         // A failed start has removed it already; before the start nobody else knows it.
-        if (store.get(record.id)?.state.status === 'created') await store.remove(record.id);
+        if (store.get(record.id)?.state.status === 'created') {
+          await removeContainer(record.id, deps, { withVolumes: true });
+        }
         throw error;
       }
     },
@@ -198,6 +227,13 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
         scratchDiskPath: join(store.directoryOf(record.id), 'scratch.raw'),
         vmPid: record.state.vm?.pid ?? 0,
         pid: record.state.standInPid ?? 0,
+        volumeSources: new Map(
+          record.config.namedVolumes.flatMap(({ name }) => {
+            const volume = deps.volumes.get(name);
+            const { driver = 'dir' } = volume ?? {};
+            return volume === undefined ? [] : [[name, { path: deps.volumes.contentOf(volume), driver }]];
+          }),
+        ),
       };
     },
 
@@ -259,7 +295,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       events.record(killEvent(record, signalNumber));
     },
 
-    async remove(container, { force }, signal) {
+    async remove(container, { force, volumes }, signal) {
       const record = store.find(container);
       const running = live.get(record.id);
       if (running !== undefined) {
@@ -268,11 +304,10 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
             hint: 'stop it first, or remove it with --force',
           });
         }
-        events.record(killEvent(record, sigkill));
-        await running.guest.vm.kill();
-        await abortable(running.finished, signal);
+        await killContainer(running, record, deps, signal);
       }
-      if (store.get(record.id) !== undefined) await store.remove(record.id);
+      if (store.get(record.id) !== undefined)
+        await removeContainer(record.id, deps, { withVolumes: volumes });
     },
 
     rename: (container, newName) => store.rename(store.find(container).id, newName),
@@ -313,10 +348,14 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
       ...(state.finishedAt !== undefined && { finishedAtMs: Date.parse(state.finishedAt) }),
       exitCode: state.exitCode,
       labels: config.labels,
-      volumes: config.volumes.length,
+      volumes: config.volumes.length + config.namedVolumes.length,
       networks: config.network.connections.map(({ network }) => network),
       ports: (state.endpoints ?? []).flatMap(({ ports }) => ports),
-      mounts: [...config.binds.map(({ source }) => source), ...config.volumes],
+      mounts: [
+        ...[...config.binds, ...config.disks].map(({ source }) => source),
+        ...config.namedVolumes.map(({ name }) => name),
+        ...config.volumes,
+      ],
       ...(withSize && { sizeBytes: await writtenBytes(id) }),
     };
   }

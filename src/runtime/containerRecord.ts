@@ -4,6 +4,7 @@ import { jailSteps } from '../base/jailSteps.ts';
 import { CniRecordSchema } from '../network/cni/cniNetwork.ts';
 import { ContainerNetworkSchema, noNetwork } from '../network/containerNetwork.ts';
 import { EndpointSchema } from '../network/endpoint.ts';
+import { volumeDrivers } from './volumes/volumeDefinition.ts';
 
 /**
  * The state file of one container: all that the next daemon needs to go on. Written before it is true in memory.
@@ -25,6 +26,8 @@ const TemplateScopeSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('none') }),
   z.object({ kind: z.literal('tenant'), name: z.string() }),
 ]);
+
+const MountOptionsSchema = z.array(z.string()).default([]);
 
 const ContainerConfigSchema = z.object({
   /** As the user wrote it. */
@@ -51,8 +54,45 @@ const ContainerConfigSchema = z.object({
   capAdd: z.array(z.string()),
   capDrop: z.array(z.string()),
   tmpfs: z.array(z.object({ destination: z.string(), options: z.array(z.string()) })),
-  binds: z.array(z.object({ source: z.string(), destination: z.string(), readonly: z.boolean() })),
-  /** Destinations of anonymous volumes; the one at index i lives in the directory `v<i>` of the scratch disk. */
+  binds: z.array(
+    z.object({
+      source: z.string(),
+      destination: z.string(),
+      readonly: z.boolean(),
+      create: z.boolean().default(true),
+      options: MountOptionsSchema,
+    }),
+  ),
+  namedVolumes: z
+    .array(
+      z.object({
+        name: z.string(),
+        destination: z.string(),
+        readonly: z.boolean(),
+        nocopy: z.boolean(),
+        options: MountOptionsSchema,
+        /** Of the volume that is made when there is none. */
+        driver: z.enum(volumeDrivers),
+        /** Made for this container, and removed with it on request. */
+        anonymous: z.boolean(),
+      }),
+    )
+    .default([]),
+  disks: z
+    .array(
+      z.object({
+        source: z.string(),
+        destination: z.string(),
+        readonly: z.boolean(),
+        fs: z.enum(['ext4', 'xfs', 'erofs']).optional(),
+        options: MountOptionsSchema,
+      }),
+    )
+    .default([]),
+  imageMounts: z
+    .array(z.object({ image: z.string(), imageId: z.string(), destination: z.string() }))
+    .default([]),
+  /** Destinations of anonymous volumes that go with the container; the one at index i lives in the directory `v<i>` of the scratch disk. */
   volumes: z.array(z.string()),
   ulimits: z.array(z.object({ type: z.string(), soft: z.number(), hard: z.number() })),
   sysctls: z.record(z.string(), z.string()),

@@ -42,7 +42,7 @@ export async function statPath(
 /** Copies a path out of a container as a tar, over a disk. */
 export async function copyOut(
   record: ContainerRecord,
-  { path, followLink, archive, target }: CopyOutRequest,
+  { path, followLink, archive, contentOnly = false, target }: CopyOutRequest,
   caller: Caller,
   deps: RuntimeDeps,
   signal: AbortSignal,
@@ -54,7 +54,7 @@ export async function copyOut(
   const roomBytes = Math.ceil(Number(tarSizeEstimate) / mebibyte + 1) * mebibyte;
   await using disk = await transferDisk(record, deps, roomBytes);
   const { length } = await withDisk(guest, disk, false, signal, (serial) =>
-    client.packPath({ containerId: record.id, path, followLink, targetSerial: serial }, signal),
+    client.packPath({ containerId: record.id, path, followLink, targetSerial: serial, contentOnly }, signal),
   );
   const bytes = Number(length);
   if (bytes > roomBytes)
@@ -164,10 +164,11 @@ async function mountedContainer(
   if (running !== undefined) return { guest: running.guest, [Symbol.asyncDispose]: async () => {} };
   undo.defer(async () => void (await deps.store.update(record.id, { vm: undefined, vmRunDir: undefined })));
   const options = { files: caller.files, progress: caller.progress, phases: new PhaseClock(deps.now) };
-  const { guest, imageFs, distinct } = undo.use(await openContainerVm(record, deps, options, signal));
+  const opened = undo.use(await openContainerVm(record, deps, options, signal));
+  const { guest, imageFs, mounts, distinct } = opened;
   await distinct;
   const { client } = await guest.agent(signal);
-  await client.createContainer(guestContainer(record, imageFs, undefined, noNames), signal);
+  await client.createContainer(guestContainer(record, imageFs, undefined, noNames, mounts), signal);
   // The disk is written back before the VM goes.
   undo.defer(() => client.deleteContainer(record.id, AbortSignal.timeout(guest.limits.agentTimeoutMs)));
   const owned = undo.move();

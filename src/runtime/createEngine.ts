@@ -40,6 +40,8 @@ import { recoverContainers } from './recoverContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { systemEngine } from './systemEngine.ts';
 import { unpackerInVm } from './unpackVm.ts';
+import { volumeEngine } from './volumes/volumeEngine.ts';
+import { VolumeStore } from './volumes/volumeStore.ts';
 import { removeWarmDisks, warmDisks } from './warmDisks.ts';
 
 /** A layer that claims more when decompressed is a bomb. */
@@ -75,7 +77,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     containersOf: (imageId) =>
       store
         .list()
-        .filter((record) => record.config.imageId === imageId)
+        .filter(({ config }) => [config, ...config.imageMounts].some((used) => used.imageId === imageId))
         .map(({ name }) => name),
     platform: hostPlatform(),
     builtIn: new Map([['docker.io/library/busybox:latest', dist.busyboxPath]]),
@@ -160,6 +162,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     guests,
     networks,
     networkStore,
+    volumes: await VolumeStore.open(paths.volumes, config.storageBytes),
     launches: new LaunchStats(),
     images: containerImages({ ...imageDeps, unpacker: unpackerInVm({ ...host, guests }) }),
   };
@@ -180,6 +183,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     containers: containerEngine(deps),
     images: imageEngine(imageDeps),
     networks: networkEngine(deps),
+    volumes: volumeEngine(deps),
     system: systemEngine(deps, { images, qemuPath, probe, events }),
     pool: poolEngine(deps, templates, pool),
     async close() {

@@ -24,6 +24,8 @@ import type {
   TemplateView,
   VersionFacts,
 } from './views.ts';
+import type { VolumeDefinition } from './volumes/volumeDefinition.ts';
+import type { CreateVolumeRequest, PrunedVolumes, VolumeDetails, WriteBytes } from './volumes/volumeViews.ts';
 
 /**
  * All that the verbs of the command line ask for. Answers are plain data; rendering is the caller's. Containers and
@@ -33,6 +35,7 @@ export interface Engine {
   readonly containers: ContainerEngine;
   readonly images: ImageEngine;
   readonly networks: NetworkEngine;
+  readonly volumes: VolumeEngine;
   readonly system: SystemEngine;
   readonly oci: OciEngine;
   readonly pool: PoolEngine;
@@ -98,7 +101,12 @@ export interface ContainerEngine {
   stop(container: string, options: StopOptions, signal: AbortSignal): Promise<void>;
   restart(container: string, options: StopOptions, caller: Caller, signal: AbortSignal): Promise<void>;
   kill(container: string, signalNumber: number, signal: AbortSignal): Promise<void>;
-  remove(container: string, options: { readonly force: boolean }, signal: AbortSignal): Promise<void>;
+  /** @param options `volumes`: also those that were made for it without a name */
+  remove(
+    container: string,
+    options: { readonly force: boolean; readonly volumes: boolean },
+    signal: AbortSignal,
+  ): Promise<void>;
   rename(container: string, newName: string, signal: AbortSignal): Promise<void>;
 
   statPath(
@@ -127,6 +135,23 @@ export interface ImageEngine {
   remove(image: string, options: { readonly force: boolean }, signal: AbortSignal): Promise<RemovedImage>;
   /** Removes images without a name, or with `all` every one that no container uses. */
   prune(options: { readonly all: boolean }, signal: AbortSignal): Promise<PruneReport>;
+}
+
+/** An unknown volume is NOT_FOUND; one that containers have is VOLUME_IN_USE. */
+export interface VolumeEngine {
+  /** One that is there already, and is as asked for, is answered as it is. */
+  create(request: CreateVolumeRequest, signal: AbortSignal): Promise<VolumeDefinition>;
+  list(): readonly VolumeDetails[];
+  inspect(volume: string): VolumeDetails;
+  remove(volume: string): Promise<void>;
+  /** Removes those that no container has and that `chosen` picks. */
+  prune(chosen: (volume: VolumeDefinition) => boolean): Promise<PrunedVolumes>;
+  /** Makes a disk bigger; its file system grows when it is next mounted. */
+  resize(volume: string, sizeBytes: number): Promise<void>;
+  /** The bytes of a tar of what the volume holds, made in a microVM. */
+  export(volume: string, write: WriteBytes, caller: Caller, signal: AbortSignal): Promise<void>;
+  /** Extracts a tar into the volume, in a microVM. */
+  import(volume: string, bytes: AsyncIterable<Buffer>, caller: Caller, signal: AbortSignal): Promise<void>;
 }
 
 export interface SystemEngine {
@@ -226,6 +251,8 @@ export interface CopyOutRequest {
   readonly followLink: boolean;
   /** Keep owners (`cp -a`); otherwise what lands on the host belongs to the caller. */
   readonly archive: boolean;
+  /** The entries of the tar are called `./…`; the path is a directory. */
+  readonly contentOnly?: boolean;
   readonly target:
     | { readonly kind: 'directory'; readonly directory: string; readonly name: string }
     | { readonly kind: 'stream'; write(bytes: Uint8Array, signal: AbortSignal): Promise<void> };

@@ -10,17 +10,21 @@ import {
 } from '../oci/defaults.ts';
 import type { TerminalSize } from './attachIo.ts';
 import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
-import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
+import { imageDiskSerial, scratchDiskSerial } from './guestDevices.ts';
 import type { NameFiles } from './guestNames.ts';
 
 const cpuPeriodUs = 100_000;
 
-/** What the agent is asked to make of a container whose disks and share are in the VM. Pure. */
+/**
+ * What the agent is asked to make of a container whose disks and share are in the VM. Pure.
+ * @param mounts of what was opened for it
+ */
 export function guestContainer(
   { id, config }: ContainerRecord,
   imageFs: string,
   terminalSize: TerminalSize | undefined,
   names: NameFiles,
+  mounts: readonly MountInit[],
 ): CreateContainerInit {
   return {
     containerId: id,
@@ -31,7 +35,7 @@ export function guestContainer(
     readonlyRootfs: config.readonlyRootfs,
     hostname: config.hostname,
     domainname: config.domainname,
-    mounts: guestMounts(config),
+    mounts: guestMounts(config, mounts),
     files: injectedFiles(config, names),
     devices: defaultDevices.map((device) => ({ ...device })),
     maskedPaths: [...maskedPaths],
@@ -75,9 +79,9 @@ export function guestPrivileges(
   };
 }
 
-function guestMounts(config: ContainerConfig): MountInit[] {
+function guestMounts(config: ContainerConfig, opened: readonly MountInit[]): MountInit[] {
   const replaced = new Set(
-    [...config.tmpfs, ...config.binds].map(({ destination }) => destination).concat(config.volumes),
+    [...config.tmpfs, ...opened].map(({ destination }) => destination).concat(config.volumes),
   );
   const kernel = defaultMounts.filter(({ destination }) => !replaced.has(destination));
   const mounts: MountInit[] = [
@@ -91,11 +95,7 @@ function guestMounts(config: ContainerConfig): MountInit[] {
       options: ['nosuid', 'nodev', 'noexec', ...options],
       source: { case: 'kernel' as const, value: { type: 'tmpfs', source: 'tmpfs' } },
     })),
-    ...config.binds.map(({ destination, readonly }, index) => ({
-      destination,
-      options: [readonly ? 'ro' : 'rw', 'rbind', 'rprivate'],
-      source: { case: 'share' as const, value: { tag: shareTag, path: String(index) } },
-    })),
+    ...opened,
   ];
   // Parents before children, otherwise in the order above, as Docker mounts.
   const depth = (path: string) => path.split('/').filter(Boolean).length;

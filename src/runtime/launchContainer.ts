@@ -1,6 +1,6 @@
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ProcessInit } from '../agent/types.ts';
+import type { MountInit, ProcessInit } from '../agent/types.ts';
 import { allSettled } from '../base/abort.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 import { parseVmId } from '../base/ids.ts';
@@ -20,6 +20,8 @@ import { OutputLog } from './outputLog.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { createScratchDisk } from './scratchDisk.ts';
 import { adoptShares, openShares } from './shares.ts';
+import { holdersOf } from './volumes/holders.ts';
+import { openMounts } from './volumes/openMounts.ts';
 
 export const initProcessId = 'init';
 
@@ -72,7 +74,8 @@ export async function prepareContainer(
   await (await networking).connect(running.guest, signal);
   if (connections.length > 0) phases.end('network');
   const { client } = await running.guest.agent(signal);
-  const request = guestContainer(record, running.imageFs, terminalSize, (await networking).names);
+  const { names } = await networking;
+  const request = guestContainer(record, running.imageFs, terminalSize, names, running.mounts);
   await allSettled([running.distinct, client.createContainer(request, signal)]);
   phases.end('rootfs');
   const init = new GuestProcess(running.guest, record.id, initProcessId);
@@ -116,6 +119,8 @@ export interface ContainerVm extends AsyncDisposable {
   /** As OpenedGuest.distinct. */
   readonly distinct: Promise<void>;
   readonly imageFs: string;
+  /** Of binds, volumes, disks and images, for the agent. */
+  readonly mounts: readonly MountInit[];
   readonly standInPid: number | undefined;
   readonly accelerator: NonNullable<ContainerState['accelerator']>;
 }
@@ -125,13 +130,16 @@ export interface ContainerVm extends AsyncDisposable {
  * @param starting what the state of the container becomes as soon as it is known where its microVM will be
  */
 export async function openContainerVm(
-  { id, config }: ContainerRecord,
+  record: ContainerRecord,
   deps: RuntimeDeps,
   { files, progress, phases }: Pick<LaunchOptions, 'files' | 'progress' | 'phases'>,
   signal: AbortSignal,
   starting: Partial<ContainerState> = {},
 ): Promise<ContainerVm> {
+  const { id, config } = record;
   await using undo = new AsyncDisposableStack();
+  const holders = (key: string) => holdersOf(key, deps.store.list(), id);
+  const mounts = undo.use(await openMounts(record, { ...deps, files, progress, holders }, signal));
   const accelerator = await deps.accelerator(config.accelerator, signal);
   const wish = {
     shape: {
@@ -147,7 +155,7 @@ export async function openContainerVm(
     cold: config.cold,
     // what waits in the pool, or is a template, was made with the jail that the configuration says
     weaker: config.allowWeakerJail !== undefined,
-    share: config.binds.length > 0,
+    share: mounts.shares.length > 0,
     common: isDefaultShape(config, deps),
   };
   const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
@@ -165,7 +173,7 @@ export async function openContainerVm(
     isNew ? makeScratchDisk(scratchPath, config, reservation.scratchPath, deps, signal) : Promise.resolve(),
   ]);
   phases.end('disks');
-  const shares = undo.use(await openShares(config.binds, runDir, files, await deps.shareServer(), signal));
+  const shares = undo.use(await openShares(mounts.shares, runDir, files, await deps.shareServer(), signal));
   if (shares !== undefined) phases.end('share');
   const { guest, distinct } = undo.use(
     await reservation.open(
@@ -180,11 +188,13 @@ export async function openContainerVm(
       signal,
     ),
   );
+  await mounts.plug(guest.vm, signal);
   const owned = undo.move();
   return {
     guest,
     distinct,
     imageFs: disk.fs,
+    mounts: mounts.mounts,
     standInPid: shares?.pid,
     accelerator,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

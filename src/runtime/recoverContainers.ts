@@ -7,10 +7,12 @@ import { adoptCniNetworking } from './cniNetworking.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { adoptShares } from './shares.ts';
 import { resumeContainer, undoStart } from './startContainer.ts';
+import { killContainer } from './stopContainer.ts';
 
 /** How long a front door that lost its daemon may take to come back before its container goes on without it. */
 const comeBackMs = 10_000;
 const sigkill = 9;
+const never = new AbortController().signal;
 
 /**
  * Takes over what an earlier daemon left: running containers are watched again, starts that it did not finish are
@@ -87,8 +89,8 @@ export async function killAllContainers(deps: RuntimeDeps): Promise<readonly Con
   await Promise.all(
     ids.map(async (id) => {
       const live = deps.live.get(id);
-      await live?.guest.vm.kill();
-      await live?.finished;
+      const record = deps.store.get(id);
+      if (live !== undefined && record !== undefined) await killContainer(live, record, deps, never);
     }),
   );
   return ids;

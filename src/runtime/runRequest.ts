@@ -1,6 +1,7 @@
 import type { JailStep } from '../base/jailSteps.ts';
 import type { WishedScope } from '../base/templateScope.ts';
 import type { ContainerNetwork } from '../network/containerNetwork.ts';
+import type { VolumeDriver } from './volumes/volumeDefinition.ts';
 
 /**
  * What a user asks of `hrun create`, `run` and `exec`: parsed and checked as far as it can be without looking at the
@@ -30,6 +31,9 @@ export interface CreateRequest {
   readonly binds: readonly BindMount[];
   /** Destinations of anonymous volumes asked for besides the image's. */
   readonly anonymousVolumes: readonly string[];
+  readonly namedVolumes: readonly VolumeMount[];
+  readonly disks: readonly DiskWish[];
+  readonly imageMounts: readonly ImageMount[];
   readonly tmpfs: readonly TmpfsMount[];
   readonly readonlyRootfs: boolean;
   /** `CAP_…` or `ALL`, upper case, checked against capabilities(7). */
@@ -85,6 +89,38 @@ export interface BindMount {
   readonly source: string;
   readonly destination: string;
   readonly readonly: boolean;
+  /** Make a directory of a source that is missing, as `-v` does. */
+  readonly create: boolean;
+  /** `nosuid`, `nodev`, `noexec`. */
+  readonly options: readonly string[];
+}
+
+export interface VolumeMount {
+  readonly name: string;
+  readonly destination: string;
+  readonly readonly: boolean;
+  /** Leave an empty volume empty instead of filling it with what the image has there. */
+  readonly nocopy: boolean;
+  readonly options: readonly string[];
+  /** These two are of the volume that is made when there is none; one of another driver is refused. */
+  readonly driver?: VolumeDriver;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface DiskWish {
+  /** As BindMount's: a raw or qcow2 image, or a block device. */
+  readonly source: string;
+  readonly destination: string;
+  readonly readonly: boolean;
+  /** Undefined: what the disk holds. */
+  readonly fs?: 'ext4' | 'xfs' | 'erofs';
+  readonly options: readonly string[];
+}
+
+export interface ImageMount {
+  /** Reference as written. */
+  readonly image: string;
+  readonly destination: string;
 }
 
 export interface TmpfsMount {

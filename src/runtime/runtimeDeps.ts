@@ -11,6 +11,7 @@ import type { ContainerStore } from './containerStore.ts';
 import type { EventSink } from './eventLog.ts';
 import type { LaunchStats } from './launchStats.ts';
 import type { LiveContainers } from './liveContainers.ts';
+import type { VolumeStore } from './volumes/volumeStore.ts';
 
 /** What the engine stands on; built once, in the daemon's main. */
 export interface RuntimeDeps {
@@ -25,6 +26,7 @@ export interface RuntimeDeps {
   readonly launches: LaunchStats;
   readonly networks: HostNetworks;
   readonly networkStore: NetworkStore;
+  readonly volumes: VolumeStore;
   readonly defaults: { readonly kernelPath: string; readonly initramfsPath: string };
   /** Monotonic clock, nanoseconds. */
   now(): bigint;

@@ -1,8 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HrunError } from '../base/errors.ts';
-import type { CallerFiles } from './callerFiles.ts';
-import type { ContainerConfig } from './containerRecord.ts';
+import type { CallerFiles, StandInRequest } from './callerFiles.ts';
 import { StandIn } from './standIn.ts';
 
 const endLimitMs = 10_000;
@@ -15,29 +14,23 @@ export interface OpenShares extends AsyncDisposable {
 }
 
 /**
- * Starts the stand-in for the bind mounts of a container; the one at index i is directory or file `i` of the share.
- * A source that is missing is made a directory, as `docker run -v` does.
+ * Starts the stand-in for what a container has of the host's directories and files.
  * @throws HrunError HAND_FAILED naming the source, or INTERNAL without a share server
  */
 export async function openShares(
-  binds: ContainerConfig['binds'],
+  shares: StandInRequest['shares'],
   runDir: string,
   files: CallerFiles,
   serverPath: string | undefined,
   signal: AbortSignal,
 ): Promise<OpenShares | undefined> {
-  if (binds.length === 0) return undefined;
+  if (shares.length === 0) return undefined;
   const { controlPath, socketPath } = sharePaths(runDir);
   const { pid } = await files.standIn(
     {
       controlPath,
       socketPath,
-      shares: binds.map(({ source, readonly }, index) => ({
-        name: String(index),
-        path: source,
-        readonly,
-        create: true,
-      })),
+      shares,
       server: shareServerArguments(serverPath),
     },
     signal,

@@ -12,7 +12,9 @@ import {
 } from './launchContainer.ts';
 import type { ContainerEnd, LiveContainer } from './liveContainers.ts';
 import type { OutputLog, OutputPosition } from './outputLog.ts';
+import { removeContainer } from './removeContainer.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
+import { keepsDisks } from './volumes/holders.ts';
 
 /** How far a command that reads the output may fall behind before the workload is held back. */
 const readerLagBytes = 1024 * 1024;
@@ -94,9 +96,12 @@ export async function resumeContainer(
 }
 
 /** What a start that did not succeed makes of its container. */
-export async function undoStart(id: ContainerId, deps: Pick<RuntimeDeps, 'store'>): Promise<void> {
+export async function undoStart(
+  id: ContainerId,
+  deps: Pick<RuntimeDeps, 'store' | 'volumes'>,
+): Promise<void> {
   const status = deps.store.get(id)?.state.onFailedStart;
-  if (status === 'remove') return await deps.store.remove(id);
+  if (status === 'remove') return await removeContainer(id, deps, { withVolumes: true });
   await deps.store.update(id, {
     status: status ?? 'created',
     onFailedStart: undefined,
@@ -115,7 +120,14 @@ function watch(
   phases: PhaseClock,
 ): LiveContainer {
   const holders = new Set<Promise<void>>();
-  const ended = superviseToEnd(id, state.logBase, prepared, deps, phases, !config.autoRemove);
+  const ended = superviseToEnd(
+    id,
+    state.logBase,
+    prepared,
+    deps,
+    phases,
+    !config.autoRemove || keepsDisks(config),
+  );
   const finished = ended.then(async () => {
     while (holders.size > 0) await Promise.allSettled(holders);
     if (config.autoRemove) await deps.store.remove(id);

@@ -6,6 +6,7 @@ import type { StopOptions } from './engine.ts';
 import { initProcessId } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
+import { keepsDisks } from './volumes/holders.ts';
 
 const sigkill = 9;
 /** For the guest to carry out a SIGKILL before its VM is killed instead. */
@@ -34,6 +35,22 @@ export async function stopContainer(
   }
   const killed = await send(sigkill);
   if (killed && (await endsWithin(live, killGraceMs, signal))) return;
+  await live.guest.vm.kill();
+  await abortable(live.finished, signal);
+}
+
+/**
+ * Ends a container at once: by killing its VM, or, where disks are to outlive it, by killing its workload, so that the
+ * guest can write them back.
+ */
+export async function killContainer(
+  live: LiveContainer,
+  record: ContainerRecord,
+  deps: Pick<RuntimeDeps, 'events'>,
+  signal: AbortSignal,
+): Promise<void> {
+  if (keepsDisks(record.config)) return await stopContainer(live, record, { timeoutS: 0 }, deps, signal);
+  deps.events.record(killEvent(record, sigkill));
   await live.guest.vm.kill();
   await abortable(live.finished, signal);
 }

@@ -2,6 +2,7 @@ import type { ContainerId, Digest } from '../base/ids.ts';
 import type { PublishedPort } from '../network/endpoint.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { LaunchSummary } from './launchStats.ts';
+import type { VolumeDriver } from './volumes/volumeDefinition.ts';
 
 /** A container as lists show it. */
 export interface ContainerSummary {
@@ -38,6 +39,8 @@ export interface ContainerDetails {
   readonly vmPid: number;
   /** The stand-in's pid, 0 when there is none. */
   readonly pid: number;
+  /** Where its volumes are on this host, by name. */
+  readonly volumeSources: ReadonlyMap<string, { readonly path: string; readonly driver: VolumeDriver }>;
 }
 
 export interface ProcessRow {

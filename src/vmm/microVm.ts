@@ -13,6 +13,19 @@ export interface Disk {
   readonly readonly: boolean;
 }
 
+/** A disk whose file is open already: who opened it decided that it may be. */
+export interface OpenDisk {
+  readonly serial: string;
+  /** Open as `readonly` says; the VMM has a copy of its own from then on. */
+  readonly fd: number;
+  readonly kind: 'file' | 'block';
+  /** Never guessed: a guest could write what looks like another one. A qcow2 is used without any file it refers to. */
+  readonly format: 'raw' | 'qcow2';
+  readonly readonly: boolean;
+  /** What a file may grow to. */
+  readonly mostBytes: number;
+}
+
 /** What the guest is made of. Two launches of equal shape could be clones of one template. */
 export interface VmShape {
   readonly kernelPath: string;
@@ -82,6 +95,11 @@ export interface MicroVm extends AsyncDisposable {
   dial(signal: AbortSignal): Promise<Duplex>;
   /** Plugs a disk into the SCSI slot while running; the guest sees its true size. */
   plugDisk(disk: Disk, signal: AbortSignal): Promise<void>;
+  /**
+   * As plugDisk. The VMM locks the file, one writer or many readers, until it lets go of it or ends.
+   * @throws HrunError DISK_IN_USE when another holds that lock
+   */
+  plugOpenDisk(disk: OpenDisk, signal: AbortSignal): Promise<void>;
   unplugDisk(serial: string, signal: AbortSignal): Promise<void>;
   /**
    * Connects the network device `slot` (from 0) to an open tap, which the VMM keeps a copy of until `unplugNic`. The

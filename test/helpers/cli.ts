@@ -13,6 +13,7 @@ import type {
   ImageEngine,
   PoolEngine,
   SystemEngine,
+  VolumeEngine,
 } from '../../src/runtime/engine.ts';
 import type { NetworkEngine } from '../../src/runtime/networkVerbs.ts';
 import type { OciEngine } from '../../src/runtime/oci/ociEngine.ts';
@@ -28,6 +29,7 @@ export interface FakeEngine {
   readonly system?: Partial<SystemEngine>;
   readonly oci?: Partial<OciEngine>;
   readonly networks?: Partial<NetworkEngine>;
+  readonly volumes?: Partial<VolumeEngine>;
   readonly pool?: Partial<PoolEngine>;
 }
 
@@ -107,6 +109,7 @@ function engineOf(fake: FakeEngine): Engine {
     containers: strict<ContainerEngine>(fake.containers),
     images: strict<ImageEngine>(fake.images),
     networks: strict<NetworkEngine>(fake.networks),
+    volumes: strict<VolumeEngine>(fake.volumes),
     system: strict<SystemEngine>(fake.system),
     oci: strict<OciEngine>({ has: () => false, ...fake.oci }),
     pool: strict<PoolEngine>(fake.pool),
@@ -187,6 +190,7 @@ function filesOf(present: Readonly<Record<string, string>>, written: Map<string,
       };
     },
     stat: unexpected,
+    openDescriptor: unexpected,
     async rename(from, to) {
       written.set(to, written.get(from) ?? '');
       written.delete(from);

@@ -210,7 +210,15 @@ export class FakeFrontDoor {
         const found = await file.stat();
         this.#handles.set(this.#nextHandle, file);
         const { size, mode } = found;
-        return { result: { handle: this.#nextHandle++, size, mode, isDirectory: found.isDirectory() } };
+        const identity = { fd: file.fd, device: String(found.dev), inode: String(found.ino) };
+        const result = {
+          handle: this.#nextHandle++,
+          size,
+          mode,
+          isDirectory: found.isDirectory(),
+          ...identity,
+        };
+        return { result };
       }
       case 'read': {
         const buffer = Buffer.alloc(request.length);

@@ -53,9 +53,16 @@ export interface HostOptions {
   readonly uid?: number;
   /** A program, with arguments, that calls each command. */
   readonly through?: readonly string[];
+  /** Keys of config.json. */
+  readonly config?: object;
 }
 
-export async function newHrunHost({ netns, uid, through = [] }: HostOptions = {}): Promise<HrunHost> {
+export async function newHrunHost({
+  netns,
+  uid,
+  through = [],
+  config: keys,
+}: HostOptions = {}): Promise<HrunHost> {
   const directory = await mkdtemp(join(tmpdir(), 'hrt-'));
   const root = join(directory, 'root');
   const run = join(directory, 'run');
@@ -64,7 +71,7 @@ export async function newHrunHost({ netns, uid, through = [] }: HostOptions = {}
   const env = { ...process.env, HRUN_ROOT: root, HRUN_RUN: run, HRUN_CONFIG: config };
 
   // the tests' own namespace stays as it is
-  if (netns === undefined) await writeFile(config, JSON.stringify({ network: 'none' }));
+  await writeFile(config, JSON.stringify({ ...(netns === undefined && { network: 'none' }), ...keys }));
   const start = (args: readonly string[], options: SpawnOptions = {}) => {
     const user = uid === undefined ? {} : { uid, gid: uid };
     const [program = hrunPath, ...rest] = [...through, hrunPath, ...args];

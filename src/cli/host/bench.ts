@@ -87,7 +87,9 @@ async function measure(
     silentIo(),
     signal,
   );
-  undo.defer(() => engine.containers.remove(containerId, { force: true }, AbortSignal.timeout(60_000)));
+  undo.defer(() =>
+    engine.containers.remove(containerId, { force: true, volumes: true }, AbortSignal.timeout(60_000)),
+  );
   for (let round = 0; round < rounds; round += 1) {
     for (const kind of ['cold', 'cloned', 'pooled'] as const) await launch(kind);
     samples.exec.push(await timeExec(containerId, request, engine, signal));

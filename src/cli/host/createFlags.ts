@@ -26,6 +26,7 @@ export interface CreateFlags extends NetworkFlags {
   readonly label: readonly string[];
   readonly labelFile: readonly string[];
   readonly memory?: number;
+  readonly mount: readonly string[];
   readonly name?: string;
   readonly pidsLimit?: number;
   readonly platform?: ReturnType<typeof parsePlatform>;
@@ -74,6 +75,11 @@ export function addCreateFlags(command: Command): void {
   addList(command, '-l, --label <label>', 'Set a label: KEY=value');
   addList(command, '--label-file <path>', 'Read labels from a file');
   command.option('-m, --memory <size>', 'Memory of the container', sizeOption('--memory'));
+  addList(
+    command,
+    '--mount <mount>',
+    'Mount: type=bind|volume|tmpfs|image|disk,src=SOURCE,dst=PATH[,readonly]…',
+  );
   command.option('--name <name>', 'Name the container', checked(parseContainerName));
   addNetworkFlags(command);
   command.option('--pids-limit <number>', 'Most processes in the container; -1: no limit', integerOption(-1));
@@ -96,6 +102,10 @@ export function addCreateFlags(command: Command): void {
   command.option('-t, --tty', 'Give the container a terminal');
   addList(command, '--ulimit <limit>', 'Set a limit: NAME=SOFT[:HARD]');
   command.option('-u, --user <user>', 'User (and group) to run as: NAME|UID[:GROUP|GID]');
-  addList(command, '-v, --volume <mount>', 'Mount a directory or file: HOST:CONTAINER[:ro]');
+  addList(
+    command,
+    '-v, --volume <mount>',
+    'Mount a directory, file or volume: HOST_PATH|NAME:CONTAINER[:ro]',
+  );
   command.option('-w, --workdir <path>', 'Working directory inside the container');
 }

@@ -1,10 +1,12 @@
 import { posix } from 'node:path';
 import { HrunError } from '../../base/errors.ts';
 import { parseJailStep } from '../../base/jailSteps.ts';
-import type { BindMount, CreateRequest } from '../../runtime/runRequest.ts';
+import type { CreateRequest } from '../../runtime/runRequest.ts';
 import { parseEnvFile, parseLabel, parseLabelFile, parseVariable } from '../parse/environment.ts';
 import { parseCapability, parseSysctl, parseUlimit } from '../parse/limits.ts';
-import { parseTmpfs, parseVolume, refuseDuplicates } from '../parse/mounts.ts';
+import { parseMount } from '../parse/mountFlag.ts';
+import { parseTmpfs, refuseDuplicates } from '../parse/mounts.ts';
+import { parseVolume } from '../parse/volumeFlag.ts';
 import type { Session } from '../session.ts';
 import type { CreateFlags } from './createFlags.ts';
 import { networkWish } from './networkFlags.ts';
@@ -29,7 +31,6 @@ export async function createRequest(
   if (flags.user !== undefined && !/^[^\s:]+(:[^\s:]+)?$/.test(flags.user)) {
     throw new HrunError('INVALID_ARGUMENT', `invalid user: "${flags.user}"`);
   }
-  const { binds, anonymousVolumes, tmpfs } = mountsOf(flags, session.cwd);
   return {
     image,
     command,
@@ -39,9 +40,7 @@ export async function createRequest(
     init: flags.init === true,
     environment: await environmentOf(flags, session),
     labels: await labelsOf(flags, session),
-    binds,
-    anonymousVolumes,
-    tmpfs,
+    ...mountsOf(flags, session.cwd),
     readonlyRootfs: flags.readOnly === true,
     capAdd: flags.capAdd.map(parseCapability),
     capDrop: flags.capDrop.map(parseCapability),
@@ -96,17 +95,28 @@ async function readFiles<T>(
   return parsed;
 }
 
-function mountsOf(
-  flags: CreateFlags,
-  cwd: string,
-): Pick<CreateRequest, 'binds' | 'anonymousVolumes' | 'tmpfs'> {
-  const binds: BindMount[] = [];
-  const anonymousVolumes: string[] = [];
-  for (const volume of flags.volume.map((text) => parseVolume(text, cwd))) {
-    if ('anonymous' in volume) anonymousVolumes.push(volume.anonymous);
-    else binds.push(volume);
-  }
-  const tmpfs = flags.tmpfs.map(parseTmpfs);
-  refuseDuplicates([...[...binds, ...tmpfs].map(({ destination }) => destination), ...anonymousVolumes]);
-  return { binds, anonymousVolumes, tmpfs };
+type Mounts = Pick<
+  CreateRequest,
+  'binds' | 'anonymousVolumes' | 'namedVolumes' | 'tmpfs' | 'disks' | 'imageMounts'
+>;
+
+function mountsOf(flags: CreateFlags, cwd: string): Mounts {
+  const all = [
+    ...flags.volume.map((text) => parseVolume(text, cwd)),
+    ...flags.mount.map((text) => parseMount(text, cwd)),
+  ];
+  const mounts = {
+    binds: all.flatMap((mount) => (mount.type === 'bind' ? [mount.bind] : [])),
+    namedVolumes: all.flatMap((mount) => (mount.type === 'volume' ? [mount.volume] : [])),
+    tmpfs: [
+      ...flags.tmpfs.map(parseTmpfs),
+      ...all.flatMap((mount) => (mount.type === 'tmpfs' ? [mount.tmpfs] : [])),
+    ],
+    disks: all.flatMap((mount) => (mount.type === 'disk' ? [mount.disk] : [])),
+    imageMounts: all.flatMap((mount) => (mount.type === 'image' ? [mount.image] : [])),
+  };
+  const anonymousVolumes = all.flatMap((mount) => (mount.type === 'anonymous' ? [mount.destination] : []));
+  const placed = Object.values(mounts).flatMap((list) => list.map(({ destination }) => destination));
+  refuseDuplicates([...placed, ...anonymousVolumes]);
+  return { ...mounts, anonymousVolumes };
 }

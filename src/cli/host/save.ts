@@ -1,7 +1,7 @@
 import { Option } from 'commander';
-import { HrunError, isHrunError } from '../../base/errors.ts';
-import type { Context } from '../deps.ts';
+import { HrunError } from '../../base/errors.ts';
 import { exitCodes } from '../exitCodes.ts';
+import { saveToFile } from '../saveToFile.ts';
 import type { Verb } from '../verb.ts';
 
 interface SaveFlags {
@@ -26,31 +26,12 @@ export const save: Verb = {
     }
     const engine = await context.deps.engine();
     const bytes = engine.images.save({ images: command.args, format }, signal);
-    if (output !== undefined) await saveToFile(output, bytes, context);
-    else for await (const chunk of bytes) await session.stdout.write(chunk, signal);
+    if (output === undefined) for await (const chunk of bytes) await session.stdout.write(chunk, signal);
+    else {
+      await saveToFile(output, context, async (write) => {
+        for await (const chunk of bytes) await write(chunk);
+      });
+    }
     return exitCodes.ok;
   },
 };
-
-/** Beside the name and renamed at the end, so that a half archive never has the name. */
-async function saveToFile(path: string, bytes: AsyncIterable<Uint8Array>, context: Context): Promise<void> {
-  const { files, signal } = context.session;
-  const temporary = `${path}.${process.hrtime.bigint().toString(36)}.partial`;
-  await using undo = new AsyncDisposableStack();
-  const file = undo.use(
-    await files.openWrite(temporary, { exclusive: true, mode: 0o600 }, signal).catch((cause: unknown) => {
-      // The name of the half archive is nothing to the user.
-      if (!isHrunError(cause, 'HAND_FAILED')) throw cause;
-      throw new HrunError('HAND_FAILED', cause.message.replaceAll(temporary, path), { cause });
-    }),
-  );
-  let whole = false;
-  try {
-    for await (const chunk of bytes) await file.write(chunk, signal);
-    await file.close(signal);
-    await files.rename(temporary, path, signal);
-    whole = true;
-  } finally {
-    if (!whole && !signal.aborted) await files.unlink(temporary, signal).catch(() => {});
-  }
-}

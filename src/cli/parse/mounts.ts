@@ -1,32 +1,11 @@
 import { posix } from 'node:path';
 import { HrunError } from '../../base/errors.ts';
-import type { BindMount, TmpfsMount } from '../../runtime/runRequest.ts';
-
-export type Volume = BindMount | { readonly anonymous: string };
-
-/** What Docker accepts on Linux although it changes nothing there. */
-const withoutEffect: readonly string[] = ['rw', 'z', 'Z', 'cached', 'delegated', 'consistent'];
-
-/**
- * `-v HOST:CONTAINER[:ro]` or `-v CONTAINER`. A host path begins with `/`, or with `.` when it is relative to `cwd`.
- * @throws HrunError INVALID_ARGUMENT
- */
-export function parseVolume(text: string, cwd: string): Volume {
-  const parts = text.split(':');
-  const [first = '', second, options] = parts;
-  if (parts.length > 3 || parts.some((part) => part === '')) throw invalidVolume(text, 'it is malformed');
-  if (second === undefined) return { anonymous: destinationOf(first, text) };
-  if (!first.startsWith('/') && !first.startsWith('.')) {
-    throw invalidVolume(text, `named volumes are not supported`, `write ./${first} for a directory`);
-  }
-  const readonly = volumeOptions(options, text);
-  return { source: posix.resolve(cwd, first), destination: destinationOf(second, text), readonly };
-}
+import type { TmpfsMount } from '../../runtime/runRequest.ts';
 
 /** `--tmpfs /path[:size=64m,mode=1777]`. @throws HrunError INVALID_ARGUMENT */
 export function parseTmpfs(text: string): TmpfsMount {
   const colon = text.indexOf(':');
-  const destination = destinationOf(colon < 0 ? text : text.slice(0, colon), text, '--tmpfs');
+  const destination = destinationOf(colon < 0 ? text : text.slice(0, colon), `--tmpfs ${text}`);
   const options = colon < 0 ? [] : text.slice(colon + 1).split(',');
   for (const option of options) {
     if (!/^[a-z][a-z0-9_]*(=[A-Za-z0-9:%._/-]+)?$/.test(option)) {
@@ -47,24 +26,20 @@ export function refuseDuplicates(destinations: readonly string[]): void {
   }
 }
 
-function volumeOptions(options: string | undefined, text: string): boolean {
-  let readonly = false;
-  for (const option of options?.split(',') ?? []) {
-    if (option === 'ro') readonly = true;
-    else if (!withoutEffect.includes(option)) throw invalidVolume(text, `unknown option "${option}"`);
-  }
-  return readonly;
-}
-
-function destinationOf(path: string, text: string, flag = '--volume'): string {
+/** A path in the container, absolute and without `..`, `what` in front of it in errors. @throws HrunError INVALID_ARGUMENT */
+export function destinationOf(path: string, what: string): string {
   const destination = posix.normalize(path).replace(/(?<=.)\/$/, '');
   if (!path.startsWith('/') || destination === '/') {
     const why = destination === '/' ? "it can't be /" : 'it must be absolute';
-    throw new HrunError('INVALID_ARGUMENT', `${flag} ${text}: invalid container path "${path}": ${why}`);
+    throw new HrunError('INVALID_ARGUMENT', `${what}: invalid container path "${path}": ${why}`);
   }
   return destination;
 }
 
-function invalidVolume(text: string, why: string, hint = 'write HOST:CONTAINER[:ro]'): HrunError {
-  return new HrunError('INVALID_ARGUMENT', `--volume ${text}: ${why}`, { hint });
+/** @throws HrunError INVALID_ARGUMENT for one that would have to cross the wall of the microVM */
+export function checkPropagation(propagation: string, what: string): void {
+  if (propagation === 'private' || propagation === 'rprivate') return;
+  throw new HrunError('INVALID_ARGUMENT', `${what}: the propagation "${propagation}" is not supported`, {
+    hint: 'mounts do not cross the wall of a microVM: only private and rprivate',
+  });
 }

@@ -36,7 +36,12 @@ export function inspectContainer(details: ContainerDetails): object {
       Env: config.env,
       Cmd: config.cmd,
       Image: config.image,
-      Volumes: new Map(config.volumes.map((volume) => [volume, {}])),
+      Volumes: new Map(
+        [...config.volumes, ...config.namedVolumes.map(({ destination }) => destination)].map((path) => [
+          path,
+          {},
+        ]),
+      ),
       WorkingDir: config.workingDir,
       Entrypoint: config.entrypoint.length === 0 ? null : config.entrypoint,
       Labels: new Map(Object.entries(config.labels)),
@@ -67,9 +72,12 @@ function stateOf({ record: { state }, pid, vmPid }: ContainerDetails): object {
 function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
   const nanoCpus = (config.cpuLimit ?? config.vcpus) * 1e9;
   return {
-    Binds: config.binds.map(
-      ({ source, destination, readonly }) => `${source}:${destination}${readonly ? ':ro' : ''}`,
-    ),
+    Binds: [
+      ...config.binds.map((bind) => ({ ...bind, from: bind.source })),
+      ...config.namedVolumes
+        .filter(({ anonymous }) => !anonymous)
+        .map((volume) => ({ ...volume, from: volume.name })),
+    ].map(({ from, destination, readonly }) => `${from}:${destination}${readonly ? ':ro' : ''}`),
     NetworkMode: config.network.connections[0]?.network ?? 'none',
     AutoRemove: config.autoRemove,
     Init: config.init,
@@ -104,17 +112,24 @@ function jailOf(vm: ContainerDetails['record']['state']['vm']): object | null {
   return { Uid: vm.jail.uid ?? null, Cgroups: vm.cgroups ?? [], Weaker: vm.jail.weaker };
 }
 
-function mountsOf({ record: { config } }: ContainerDetails): object[] {
-  const mount = (type: string, source: string, destination: string, readonly: boolean) => ({
+function mountsOf({ record: { config }, volumeSources }: ContainerDetails): object[] {
+  const mount = (type: string, source: string, destination: string, readonly: boolean, options?: object) => ({
     Type: type,
+    ...options,
     Source: source,
     Destination: destination,
     Mode: readonly ? 'ro' : '',
     RW: !readonly,
-    Propagation: '',
+    Propagation: type === 'bind' ? 'rprivate' : '',
   });
   return [
     ...config.binds.map(({ source, destination, readonly }) => mount('bind', source, destination, readonly)),
+    ...config.namedVolumes.map(({ name, destination, readonly }) => {
+      const { path = '', driver = 'dir' } = volumeSources.get(name) ?? {};
+      return mount('volume', path, destination, readonly, { Name: name, Driver: driver });
+    }),
+    ...config.disks.map(({ source, destination, readonly }) => mount('disk', source, destination, readonly)),
+    ...config.imageMounts.map(({ image, destination }) => mount('image', image, destination, true)),
     ...config.tmpfs.map(({ destination, options }) =>
       mount('tmpfs', '', destination, options.includes('ro')),
     ),

@@ -1,5 +1,5 @@
 import { HrunError } from '../../base/errors.ts';
-import type { Disk, DiskSlot } from '../microVm.ts';
+import type { Disk, DiskSlot, OpenDisk } from '../microVm.ts';
 
 /** What QEMU knows instead of a path: a set of descriptors that were given to it. */
 function fdsetPath(fdset: number): string {
@@ -18,6 +18,20 @@ export function blockNode(nodeName: string, disk: Disk, fdset: number): object {
     'read-only': disk.readonly,
     discard,
     file: { driver: 'file', filename: fdsetPath(fdset), 'read-only': disk.readonly, discard },
+  };
+}
+
+/** The node of a disk that was open already; `fdset` as for blockNode. */
+export function openDiskNode(nodeName: string, disk: OpenDisk, fdset: number): object {
+  const common = { 'read-only': disk.readonly, discard: disk.readonly ? 'ignore' : 'unmap' };
+  const file = disk.kind === 'block' ? { driver: 'host_device' } : { driver: 'file', locking: 'on' };
+  return {
+    driver: disk.format,
+    'node-name': nodeName,
+    ...common,
+    // whatever its header says
+    ...(disk.format === 'qcow2' && { backing: null }),
+    file: { ...file, ...common, filename: fdsetPath(fdset) },
   };
 }
 

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { HrunError } from '../../base/errors.ts';
 import { allowFileSize } from '../../sys/processes.ts';
-import type { Disk } from '../microVm.ts';
+import type { Disk, OpenDisk } from '../microVm.ts';
 import { openDisk } from './hostFile.ts';
 import type { QmpConnection } from './qmp.ts';
 
@@ -21,19 +21,38 @@ export async function giveDisk(
   signal: AbortSignal,
 ): Promise<number> {
   using file = openDisk(disk);
-  if (!disk.readonly) await allowDisk(pid, disk, file.sizeBytes);
+  if (!disk.readonly) await allowDisk(pid, disk.path, file.sizeBytes);
+  return await giveDescriptor(qmp, file.fd, signal);
+}
+
+/** As `giveDisk`, of a disk that is open already. */
+export async function giveOpenDisk(
+  qmp: QmpConnection,
+  pid: number,
+  { serial, fd, kind, readonly, mostBytes }: OpenDisk,
+  signal: AbortSignal,
+): Promise<number> {
+  if (!readonly && kind === 'file') await allowDisk(pid, `the disk "${serial}"`, mostBytes);
+  return await giveDescriptor(qmp, fd, signal);
+}
+
+async function giveDescriptor(qmp: QmpConnection, fd: number, signal: AbortSignal): Promise<number> {
   const fdset = randomInt(firstFdset, 2 ** 31);
-  await qmp.executeWithDescriptor('add-fd', { 'fdset-id': fdset }, file.fd, signal);
+  await qmp.executeWithDescriptor('add-fd', { 'fdset-id': fdset }, fd, signal);
   return fdset;
 }
 
-async function allowDisk(pid: number, { path }: Disk, sizeBytes: number): Promise<void> {
+async function allowDisk(pid: number, subject: string, sizeBytes: number): Promise<void> {
   try {
     await allowFileSize(pid, sizeBytes);
   } catch (cause) {
-    throw new HrunError('QEMU_FAILED', `a QEMU that runs already cannot be given ${path}: it is too large`, {
-      cause,
-    });
+    throw new HrunError(
+      'QEMU_FAILED',
+      `a QEMU that runs already cannot be given ${subject}: it is too large`,
+      {
+        cause,
+      },
+    );
   }
 }
 

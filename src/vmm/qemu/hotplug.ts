@@ -1,9 +1,13 @@
-import { HrunError } from '../../base/errors.ts';
-import type { Disk } from '../microVm.ts';
-import { blockNode, checkSerial } from './blockNode.ts';
+import { HrunError, isHrunError } from '../../base/errors.ts';
+import type { Disk, OpenDisk } from '../microVm.ts';
+import { blockNode, checkSerial, openDiskNode } from './blockNode.ts';
 import { scsiBus } from './commandLine.ts';
-import { giveDisk, takeBack } from './givenDisk.ts';
+import { giveDisk, giveOpenDisk, takeBack } from './givenDisk.ts';
 import type { QmpConnection } from './qmp.ts';
+
+const undoLimitMs = 5000;
+/** How QEMU says that another process holds the lock of a file (util/osdep.c, block/file-posix.c). */
+const lockRefused = /Failed to (?:get (?:shared )?"[a-z ]+" lock|lock byte)/;
 
 /**
  * Gives the guest one more SCSI disk. A failure leaves nothing plugged.
@@ -15,11 +19,41 @@ export async function plugDisk(
   disk: Disk,
   signal: AbortSignal,
 ): Promise<void> {
-  const { node, device } = namesOf(disk.serial);
   const fdset = await giveDisk(qmp, pid, disk, signal);
+  await plugNode(qmp, fdset, disk.serial, blockNode(namesOf(disk.serial).node, disk, fdset), signal);
+}
+
+/** As `plugDisk`, of a file that is open already. @throws also HrunError DISK_IN_USE */
+export async function plugOpenDisk(
+  qmp: QmpConnection,
+  pid: number,
+  disk: OpenDisk,
+  signal: AbortSignal,
+): Promise<void> {
+  const fdset = await giveOpenDisk(qmp, pid, disk, signal);
+  try {
+    const node = openDiskNode(namesOf(disk.serial).node, disk, fdset);
+    await plugNode(qmp, fdset, disk.serial, node, signal);
+  } catch (cause) {
+    if (!isHrunError(cause, 'QEMU_FAILED') || !lockRefused.test(cause.message)) throw cause;
+    throw new HrunError('DISK_IN_USE', `the file of the disk "${disk.serial}" is locked by another`, {
+      cause,
+    });
+  }
+}
+
+/** @param fdset what the node is opened from; closed then */
+async function plugNode(
+  qmp: QmpConnection,
+  fdset: number,
+  serial: string,
+  block: object,
+  signal: AbortSignal,
+): Promise<void> {
+  const { node, device } = namesOf(serial);
   let added = false;
   try {
-    await qmp.execute('blockdev-add', blockNode(node, disk, fdset), signal);
+    await qmp.execute('blockdev-add', block, signal);
     added = true;
     await qmp.execute(
       'device_add',
@@ -28,7 +62,7 @@ export async function plugDisk(
         bus: scsiBus,
         drive: node,
         id: device,
-        serial: disk.serial,
+        serial,
         werror: 'report',
         rerror: 'report',
         // not spinning: the guest need not order its requests
@@ -37,12 +71,12 @@ export async function plugDisk(
       signal,
     );
   } catch (cause) {
-    const limit = AbortSignal.timeout(5000);
+    const limit = AbortSignal.timeout(undoLimitMs);
     if (added) await qmp.execute('blockdev-del', { 'node-name': node }, limit).catch(() => {});
     throw cause;
   } finally {
     // its node has a copy
-    await takeBack(qmp, fdset, AbortSignal.timeout(5000)).catch(() => {});
+    await takeBack(qmp, fdset, AbortSignal.timeout(undoLimitMs)).catch(() => {});
   }
 }
 

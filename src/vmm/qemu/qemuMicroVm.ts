@@ -5,12 +5,12 @@ import type { HrunError } from '../../base/errors.ts';
 import type { ProcessIdentity } from '../../sys/processes.ts';
 import { connectVsock } from '../../sys/vsock.ts';
 import { leavePlace } from '../jail/placeVm.ts';
-import type { Disk, DiskSlot, MicroVm, VmEnd, VmRecord } from '../microVm.ts';
+import type { Disk, DiskSlot, MicroVm, OpenDisk, VmEnd, VmRecord } from '../microVm.ts';
 import { connectUnix } from './connectUnix.ts';
 import { ConsoleLog } from './consoleLog.ts';
 import { killEmulator } from './emulator.ts';
 import { saveState } from './guestState.ts';
-import { plugDisk, unplugDisk } from './hotplug.ts';
+import { plugDisk, plugOpenDisk, unplugDisk } from './hotplug.ts';
 import { plugNic, unplugNic } from './nic.ts';
 import type { QmpConnection, QmpEvent } from './qmp.ts';
 import { removeRunFiles, runFiles } from './runFiles.ts';
@@ -66,6 +66,10 @@ export class QemuMicroVm implements MicroVm {
 
   plugDisk(disk: Disk, signal: AbortSignal): Promise<void> {
     return plugDisk(this.#qmp, this.record.pid, disk, signal);
+  }
+
+  plugOpenDisk(disk: OpenDisk, signal: AbortSignal): Promise<void> {
+    return plugOpenDisk(this.#qmp, this.record.pid, disk, signal);
   }
 
   unplugDisk(serial: string, signal: AbortSignal): Promise<void> {

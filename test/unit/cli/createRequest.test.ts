@@ -42,6 +42,9 @@ describe('hrun run', () => {
         labels: {},
         binds: [],
         anonymousVolumes: [],
+        namedVolumes: [],
+        disks: [],
+        imageMounts: [],
         tmpfs: [],
         readonlyRootfs: false,
         capAdd: [],
@@ -118,6 +121,8 @@ describe('hrun run', () => {
     ]);
   });
 
+  const plain = { create: true, options: [] };
+
   it('takes volumes, relative ones from the own directory', async () => {
     const create = await createOf(
       [
@@ -136,9 +141,9 @@ describe('hrun run', () => {
       { cwd: '/home/me' },
     );
     expect(create.binds).to.deep.equal([
-      { source: '/data', destination: '/d', readonly: true },
-      { source: '/home/me/src', destination: '/s', readonly: false },
-      { source: '/home/up', destination: '/u', readonly: false },
+      { source: '/data', destination: '/d', readonly: true, ...plain },
+      { source: '/home/me/src', destination: '/s', readonly: false, ...plain },
+      { source: '/home/up', destination: '/u', readonly: false, ...plain },
     ]);
     expect(create.anonymousVolumes).to.deep.equal(['/anon']);
     expect(create.tmpfs).to.deep.equal([{ destination: '/run', options: ['size=64m', 'mode=1777'] }]);
@@ -229,7 +234,12 @@ describe('hrun run', () => {
     [['--nope', 'i'], "unknown option '--nope'"],
     [['--nam', 'x', 'i'], "unknown option '--nam' (did you mean --name?)"],
     [['-e', '=x', 'i'], 'invalid environment variable'],
-    [['-v', 'name:/x', 'i'], 'named volumes are not supported'],
+    [['-v', 'a/b:/x', 'i'], 'includes invalid characters for a volume name'],
+    [['-v', 'n:/x', 'i'], 'volume name is too short'],
+    [['-v', '/a:/x:rshared', 'i'], 'propagation "rshared" is not supported'],
+    [['-v', '/a:/x:nocopy', 'i'], 'nocopy is for named volumes'],
+    [['--mount', 'type=bind,src=/a,dst=/x,evil=1', 'i'], "unexpected key 'evil' in 'evil=1'"],
+    [['--mount', 'type=bind,src=/a,dst=/x', '-v', '/b:/x', 'i'], 'duplicate mount point: /x'],
     [['-v', '/a:b', 'i'], 'it must be absolute'],
     [['-v', '/a:/', 'i'], "it can't be /"],
     [['-v', '/a:/b:zz', 'i'], 'unknown option "zz"'],

@@ -33,8 +33,16 @@ const details: ContainerDetails = {
       capAdd: [],
       capDrop: [],
       tmpfs: [],
-      binds: [{ source: '/data', destination: '/d', readonly: true }],
+      binds: [{ source: '/data', destination: '/d', readonly: true, create: true, options: [] }],
       volumes: ['/v'],
+      namedVolumes: [
+        {
+          ...{ name: 'db', destination: '/db', readonly: false, nocopy: false, options: [] },
+          ...{ driver: 'disk', anonymous: false },
+        },
+      ],
+      disks: [{ source: '/x.raw', destination: '/x', readonly: true, options: [] }],
+      imageMounts: [{ image: 'busybox', imageId: 'sha256:x', destination: '/i' }],
       ulimits: [],
       sysctls: {},
       vmMemoryMiB: 576,
@@ -53,6 +61,7 @@ const details: ContainerDetails = {
   scratchDiskPath: '/s',
   vmPid: 5,
   pid: 4,
+  volumeSources: new Map([['db', { path: '/v/db', driver: 'disk' }]]),
 };
 
 const inspectOnly = {
@@ -77,7 +86,7 @@ describe('hrun inspect', () => {
     expect(shown).to.include({ Id: aId, Name: '/web', Path: 'sh', Image: imageId });
     expect(shown.State).to.include({ Status: 'running', Running: true, Pid: 4, VmPid: 5, ExitCode: 0 });
     expect(shown.Config.Labels).to.deep.equal({ 'a.b': 'c' });
-    expect(shown.HostConfig).to.deep.include({ Binds: ['/data:/d:ro'], NanoCpus: 1e9 });
+    expect(shown.HostConfig).to.deep.include({ Binds: ['/data:/d:ro', 'db:/db'], NanoCpus: 1e9 });
     expect(shown.Mounts[0]).to.include({ Type: 'bind', Source: '/data', Destination: '/d', RW: false });
   });
 
@@ -85,7 +94,7 @@ describe('hrun inspect', () => {
     const format =
       '{{.State.Status}} {{index .Config.Labels "a.b"}} {{range .Mounts}}{{.Destination}};{{end}} {{json .Config.Cmd}}';
     expect((await runCli(['inspect', '-f', format, 'web'], inspectOnly)).stdout).to.equal(
-      'running c /d;/v; ["sh","-c","x"]\n',
+      'running c /d;/db;/x;/i;/v; ["sh","-c","x"]\n',
     );
   });
 

@@ -1,4 +1,6 @@
-import { constants } from 'node:os';
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { isHrunError } from '../../../src/base/errors.ts';
 import { callerFiles, Hands } from '../../../src/daemon/hands.ts';
@@ -23,8 +25,11 @@ function filesThatAnswer(errno: number, result: object): { readonly files: Calle
     asked.push(JSON.parse(frame.subarray(13, 13 + frame.readUInt32LE(9)).toString()));
     hands.done(id, { errno, result, bytes: Buffer.alloc(0) });
   });
-  return { files: callerFiles(hands, stdin, '/'), asked };
+  return { files: callerFiles(hands, stdin, '/', takeDescriptor), asked };
 }
+
+/** One of this process stands for one of the front door. */
+const takeDescriptor = (number: number) => openSync(`/proc/self/fd/${number}`, 'r');
 
 const copy = { inputPath: '/x.tar', length: 1024, directory: 'target', name: 'copy', archive: true };
 
@@ -55,5 +60,41 @@ describe('the hands of a front door', () => {
     const message = await failureOf(files.unpack(copy, signal));
     expect(message).to.match(/^target: entry "a.*": damaged$/u);
     expect(message).not.to.contain('\u001b');
+  });
+
+  describe('that open a file for good', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'hrt-'));
+    const open: number[] = [];
+    after(() => {
+      for (const fd of open) closeSync(fd);
+      rmSync(directory, { recursive: true });
+    });
+
+    function opened(path: string, change: object = {}): CallerFiles {
+      const fd = openSync(path, 'r');
+      const { dev, ino } = fstatSync(fd, { bigint: true });
+      const known = { device: String(dev), inode: String(ino) };
+      const result = { handle: 1, size: 0, mode: 0, isDirectory: false, fd, ...known, ...change };
+      open.push(fd);
+      return filesThatAnswer(0, result).files;
+    }
+
+    it('take over what was opened', async () => {
+      const path = join(directory, 'disk');
+      closeSync(openSync(path, 'w'));
+      using disk = await opened(path).openDescriptor(path, { readonly: true }, signal);
+      expect(disk.kind).to.equal('file');
+      expect(fstatSync(disk.fd).isFile()).to.equal(true);
+    });
+
+    it('refuse a directory, and another file than was opened', async () => {
+      const refusal = (files: CallerFiles) =>
+        files.openDescriptor(directory, { readonly: true }, signal).then(
+          () => 'nothing',
+          (error: unknown) => (isHrunError(error) ? error.code : String(error)),
+        );
+      expect(await refusal(opened(directory))).to.equal('INVALID_ARGUMENT');
+      expect(await refusal(opened(directory, { inode: '1' }))).to.equal('WIRE_PROTOCOL');
+    });
   });
 });

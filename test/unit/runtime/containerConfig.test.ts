@@ -40,6 +40,9 @@ function request(change: Partial<CreateRequest> = {}): CreateRequest {
     labels: {},
     binds: [],
     anonymousVolumes: [],
+    namedVolumes: [],
+    disks: [],
+    imageMounts: [],
     tmpfs: [],
     readonlyRootfs: false,
     capAdd: [],
@@ -106,13 +109,25 @@ describe('the configuration of a container', () => {
   it('makes anonymous volumes but where the user mounts something', () => {
     const config = merge(
       {
-        binds: [{ source: '/s', destination: '/data', readonly: false }],
+        binds: [{ source: '/s', destination: '/data', readonly: false, create: true, options: [] }],
         tmpfs: [{ destination: '/t', options: [] }],
         anonymousVolumes: ['/own'],
+        autoRemove: true,
       },
       { volumes: ['/data', '/t', '/cache', '/own/'] },
     );
     expect(config.volumes).to.have.members(['/cache', '/own']);
+    expect(config.namedVolumes).to.deep.equal([]);
+  });
+
+  it('gives anonymous volumes names of their own where they outlive the container', () => {
+    const { volumes, namedVolumes } = merge({ anonymousVolumes: ['/a', '/b'] });
+    expect(volumes).to.deep.equal([]);
+    expect(namedVolumes.map(({ destination }) => destination)).to.deep.equal(['/a', '/b']);
+    expect(namedVolumes.every(({ name, anonymous }) => anonymous && /^[0-9a-f]{64}$/.test(name))).to.equal(
+      true,
+    );
+    expect(new Set(namedVolumes.map(({ name }) => name)).size).to.equal(2);
   });
 
   it('gives the guest more memory than the workload, and limits the workload only when asked', () => {

@@ -13,6 +13,7 @@ function fakeVm(consoleText: string): { vm: MicroVm; end: (end: VmEnd) => void }
     record: { id: newVmId(), runDir: '/', pid: 1, pidStartTicks: '1', transport: 'serial' },
     dial: () => Promise.reject(new Error('unused')),
     plugDisk: nothing,
+    plugOpenDisk: nothing,
     unplugDisk: nothing,
     plugNic: nothing,
     unplugNic: nothing,

@@ -1,6 +1,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
@@ -22,7 +22,14 @@ pub fn open(request: &Value) -> Result<(File, Value), Errno> {
     let mode = Mode::from_bits(u32::try_from(mode).map_err(|_| Errno::EINVAL)?).ok_or(Errno::EINVAL)?;
     let file = File::from(open_at(path, flags(request)?, mode)?);
     let found = file.metadata().map_err(errno)?;
-    let result = json!({ "size": found.size(), "mode": found.mode(), "isDirectory": found.is_dir() });
+    let result = json!({
+        "size": found.size(),
+        "mode": found.mode(),
+        "isDirectory": found.is_dir(),
+        "fd": file.as_raw_fd(),
+        "device": found.dev().to_string(),
+        "inode": found.ino().to_string(),
+    });
     Ok((file, result))
 }
 
@@ -42,6 +49,8 @@ fn flags(request: &Value) -> Result<OFlag, Errno> {
             Some("exclusive") => flags |= OFlag::O_CREAT | OFlag::O_EXCL,
             Some("truncate") => flags |= OFlag::O_TRUNC,
             Some("nofollow") => flags |= OFlag::O_NOFOLLOW,
+            // of a block device: nobody else opens it so, or mounts it
+            Some("claim") => flags |= OFlag::O_EXCL,
             _ => return Err(Errno::EINVAL),
         }
     }

@@ -111,6 +111,10 @@ fn writes_reads_renames_and_removes_files_of_the_caller() {
     );
     assert_eq!(opened.result["size"], big.len() + 3);
     assert_eq!(opened.result["isDirectory"], false);
+    let inode = fs::metadata(&path).unwrap().ino();
+    assert_eq!(opened.result["inode"], inode.to_string());
+    let descriptor = format!("/proc/{}/fd/{}", lent.front.pid(), opened.result["fd"]);
+    assert_eq!(fs::metadata(descriptor).unwrap().ino(), inode);
     let handle = &opened.result["handle"];
     let read = json!({ "op": "read", "handle": handle, "length": 512 << 10 });
     assert_eq!(lent.call(read.clone(), b"").bytes, big);
