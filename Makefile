@@ -103,6 +103,11 @@ test: build test-packages check ## everything that must hold: unit tests, real V
 	$(MOCHA)
 	$(MOCHA) --config test/integration/mocharc.json
 
+.PHONY: durability
+durability: build test-packages ## kill QEMU under a SQLite writer, ROUNDS times on each kind of volume (200)
+	HRUN_DURABILITY_ROUNDS=$(or $(ROUNDS),200) $(MOCHA) --no-config --extension ts --require test/integration/setup.ts \
+	  test/integration/volumes/durability.test.ts
+
 # Where the acceptance scripts of the managers are.
 ACCEPT ?= ../shared/accept
 

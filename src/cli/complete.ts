@@ -87,7 +87,7 @@ function readWords(
   return { positionals, expecting };
 }
 
-/** Containers and images by the words of the verb's usage. Without an engine there is nothing to offer. */
+/** Containers, images and volumes by the words of the verb's usage. Without an engine there is nothing to offer. */
 async function objectCandidates({ name, usage }: VerbEntry, context: Context): Promise<Candidate[]> {
   try {
     const engine = await context.deps.engine();
@@ -106,6 +106,11 @@ async function objectCandidates({ name, usage }: VerbEntry, context: Context): P
         const value = `${familiarRepository(repository)}${tag === undefined ? '' : `:${tag}`}`;
         found.push({ value, about: 'image' });
       }
+    }
+    if (/VOLUME/.test(usage)) {
+      found.push(
+        ...engine.volumes.list().map(({ volume }) => ({ value: volume.name, about: volume.driver })),
+      );
     }
     return found;
   } catch (error) {

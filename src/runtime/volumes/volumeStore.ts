@@ -5,7 +5,7 @@ import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
 import { KeyedMutex } from '../../base/mutex.ts';
 import { privateDirectory } from '../../base/paths.ts';
-import { explainDiskFull } from '../../image/diskFull.ts';
+import { diskFull, freeBytesOf } from '../../image/diskFull.ts';
 import { makeExt4 } from '../../image/ext4.ts';
 import { type VolumeDefinition, VolumeDefinitionSchema, type VolumeDriver } from './volumeDefinition.ts';
 
@@ -22,6 +22,8 @@ const journalMiB = 16;
 /** A file system with its journal, and some room. */
 const minimumBytes = 64 * 1024 * 1024;
 const blockBytes = 4096;
+/** Less than this is a full disk: what little is left are holes in which nothing fits. */
+const fullBytes = 1024 * 1024;
 /** A change of a volume is short and is never given up. */
 const never = new AbortController().signal;
 
@@ -156,9 +158,14 @@ export class VolumeStore {
       await writeVolume(unfinished, volume);
       await rename(unfinished, join(this.#directory, volume.name));
     } catch (cause) {
+      // before there is room again; mkfs does not tell in a way that could be told apart
+      const freeBytes = await freeBytesOf(this.#directory);
       await rm(unfinished, { recursive: true, force: true });
       signal.throwIfAborted();
-      throw explainDiskFull(cause, this.#directory, `for the volume ${volume.name}`);
+      if (freeBytes < fullBytes) {
+        throw diskFull(`no space is left in ${this.#directory} for the volume ${volume.name}`, cause);
+      }
+      throw cause;
     }
     this.#volumes.set(volume.name, volume);
     return volume;

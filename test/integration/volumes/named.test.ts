@@ -206,4 +206,26 @@ describe('named volumes', () => {
     }
     expect(await tracesOf(host)).to.deep.equal(before);
   });
+
+  it('are not made on a full disk, and say so', async () => {
+    await using other = await newHrunHost({ config: { poolReady: 0 } });
+    await other.ok(['volume', 'ls']);
+    const place = join(other.root, 'volumes');
+    await tool('mount', '-t', 'tmpfs', '-o', 'size=1m', 'full', place);
+    try {
+      for (const args of [
+        ['volume', 'create', '-d', 'disk', 'db'],
+        ['create', '-v', '/anon', 'busybox', 'true'],
+      ]) {
+        const { code, stderr } = await other.hrun(args);
+        expect(code).to.equal(1);
+        expect(stderr).to.match(/^hrun: no space is left in \S+ for the volume [^\n]*\nhint: [^\n]*\n$/);
+      }
+      expect(await readdir(place)).to.deep.equal([]);
+      expect(await other.ok(['volume', 'ls', '-q'])).to.equal('');
+      expect(await other.ok(['ps', '-aq'])).to.equal('');
+    } finally {
+      await tool('umount', place);
+    }
+  });
 });
