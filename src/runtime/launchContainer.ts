@@ -76,7 +76,10 @@ export async function prepareContainer(
   const { client } = await running.guest.agent(signal);
   const { names } = await networking;
   const request = guestContainer(record, running.imageFs, terminalSize, names, running.mounts);
-  await allSettled([running.distinct, client.createContainer(request, signal)]);
+  {
+    using _filling = await deps.live.fillTurns.take(record.config, signal);
+    await allSettled([running.distinct, client.createContainer(request, signal)]);
+  }
   phases.end('rootfs');
   const init = new GuestProcess(running.guest, record.id, initProcessId);
   const owned = undo.move();

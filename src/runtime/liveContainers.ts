@@ -4,6 +4,7 @@ import type { Timing } from '../base/phases.ts';
 import type { GuestVm } from '../pool/guestVm.ts';
 import type { GuestProcess } from './guestProcess.ts';
 import type { OutputLog } from './outputLog.ts';
+import { FillTurns } from './volumes/fillTurns.ts';
 
 /** How a container ended; on disk before anybody sees it. */
 export interface ContainerEnd {
@@ -36,6 +37,7 @@ export interface LiveContainer {
 export class LiveContainers {
   /** Held while a container's disks are being given to a microVM: two at once would ruin them. */
   readonly disks = new KeyedMutex<ContainerId>();
+  readonly fillTurns = new FillTurns();
   readonly #byId = new Map<ContainerId, LiveContainer>();
   readonly #onLaunch: (container: LiveContainer) => void;
 

@@ -7,6 +7,7 @@ import { bursts } from './cases/bursts.ts';
 import { commands } from './cases/commands.ts';
 import { density } from './cases/density.ts';
 import { execs } from './cases/execs.ts';
+import { imageReads } from './cases/imageReads.ts';
 import { jail } from './cases/jail.ts';
 import { launches } from './cases/launches.ts';
 import { unpacking } from './cases/unpack.ts';
@@ -23,7 +24,7 @@ const usage = `Measures hrun against raw QEMU, podman and runc, in turn, so that
   node test/bench/main.ts --compare BEFORE.json AFTER.json
 `;
 
-const groups: readonly Group[] = [launches, jail, execs, bursts, density, unpacking, commands];
+const groups: readonly Group[] = [launches, jail, execs, bursts, density, unpacking, imageReads, commands];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

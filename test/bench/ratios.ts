@@ -1,6 +1,7 @@
 import type { Recorder } from './bench.ts';
 import { commandCases } from './cases/commands.ts';
 import { execCases } from './cases/execs.ts';
+import { readCases } from './cases/imageReads.ts';
 import { launchCases } from './cases/launches.ts';
 import type { Ratio } from './results.ts';
 import { median } from './stats.ts';
@@ -25,6 +26,7 @@ export function ratiosOf(record: Recorder): Ratio[] {
     ...ratio('pooled run / podman run with runc', '≤ 0.5', 'launch', [pooled, runc]),
     ...ratio('pooled run / podman run with crun', '', 'launch', [pooled, crun]),
     ...ratio('exec / podman exec with runc', '≤ 0.4', 'exec', [execCases.hrun, execCases.runc]),
+    ...ratio('image read in a container / on the host', '', 'read', [readCases.guest, readCases.host]),
     ...ratio('hrun ps / runc list', '≤ 0.5', 'command', [commandCases.ps, commandCases.runcList]),
   ];
 }
