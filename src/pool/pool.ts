@@ -50,6 +50,13 @@ interface Shelf {
   lastUseMs: number;
 }
 
+interface Making {
+  readonly shelf: Shelf;
+  /** Settles when it is made or its remains are gone; never rejects. */
+  readonly over: Promise<unknown>;
+  stop(): void;
+}
+
 export interface PoolDeps {
   readonly templates: Templates;
   readonly log: Pick<Log, 'debug' | 'warn'>;
@@ -92,6 +99,8 @@ export class Pool implements AsyncDisposable {
   #quietSinceMs = 0;
   #underPressure = false;
   #refilling: Promise<void> | undefined;
+  /** The clone that is being made. */
+  #making: Making | undefined;
   #watching: Promise<void> | undefined;
   /** Makes a refill under way look again at what is wanted. */
   #wanted = Promise.withResolvers<void>();
@@ -133,10 +142,11 @@ export class Pool implements AsyncDisposable {
     return this.#policy;
   }
 
-  /** In force at once: what is too many is ended before this returns. */
+  /** In force at once: what is too many, also while it is being made, is ended before this returns. */
   async setPolicy(policy: PoolPolicy): Promise<void> {
     this.#policy = policy;
     await this.#trim();
+    await this.#stopMaking((shelf) => shelf.ready.length >= policy.ready);
     this.#wake();
   }
 
@@ -171,6 +181,7 @@ export class Pool implements AsyncDisposable {
         (imageId === undefined || shelf.root.image.id === imageId),
     );
     for (const [name] of doomed) this.#shelves.delete(name);
+    await this.#stopMaking((shelf) => doomed.some(([, one]) => one === shelf));
     await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endGuest)));
   }
 
@@ -210,7 +221,8 @@ export class Pool implements AsyncDisposable {
           continue;
         }
         const [name, shelf] = next;
-        const guest = await this.#makeReady(shelf, signal);
+        const guest = await this.#make(shelf, signal);
+        if (guest === undefined) continue;
         // its shelf may have gone meanwhile, or fewer may be wanted
         if (this.#shelves.get(name) !== shelf || shelf.ready.length >= this.#policy.ready) {
           await endGuest(guest);
@@ -225,6 +237,30 @@ export class Pool implements AsyncDisposable {
       this.#deps.log.warn({ err: error }, `the pool cannot be refilled: ${messageOf(error)}`);
       // the next claim tries again
     }
+  }
+
+  /** Undefined when it was stopped. */
+  async #make(shelf: Shelf, signal: AbortSignal): Promise<ReadyGuest | undefined> {
+    const stopped = new Error('it is wanted no more');
+    return await withCancel(signal, async (inner, cancel) => {
+      const made = this.#makeReady(shelf, inner);
+      this.#making = { shelf, over: made.catch(() => {}), stop: () => cancel(stopped) };
+      try {
+        return await made;
+      } catch (error) {
+        if (inner.reason === stopped) return undefined;
+        throw error;
+      } finally {
+        this.#making = undefined;
+      }
+    });
+  }
+
+  async #stopMaking(isUnwanted: (shelf: Shelf) => boolean): Promise<void> {
+    const making = this.#making;
+    if (making === undefined || !isUnwanted(making.shelf)) return;
+    making.stop();
+    await making.over;
   }
 
   /** Until somebody changes what is wanted, or `limitMs` have passed. */

@@ -83,11 +83,14 @@ async function connectLive(
   await configureGuestNetwork(client, [attachedInterface(place.endpoint, place.network, 'eth0')], signal);
   await deps.store.update(id, { endpoints: [place.endpoint] });
   const owned = undo.move();
-  void live.ended
+  // whoever waits for the end of the container finds its place given back
+  const givenBack: Promise<void> = live.ended
     .then(() => owned.disposeAsync())
     .catch((error: unknown) =>
       deps.log.error({ container: id, err: error }, 'a place in a network could not be given back'),
-    );
+    )
+    .finally(() => live.holders.delete(givenBack));
+  live.holders.add(givenBack);
 }
 
 async function setConnections(

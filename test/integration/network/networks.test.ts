@@ -3,6 +3,9 @@ import { type HrunHost, newHrunHost } from '../../helpers/hrunHost.ts';
 import { newNetns, type TestNetns } from '../../helpers/netns.ts';
 import { readFrom, serveIn } from '../../helpers/netService.ts';
 
+/** Port 80, in the table of the kernel: state 0A. */
+const untilListening = "until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done";
+
 describe('networks of the user', () => {
   let netns: TestNetns;
   let host: HrunHost;
@@ -30,7 +33,7 @@ describe('networks of the user', () => {
   });
 
   async function startServer(name: string, ...flags: string[]): Promise<void> {
-    const script = `nc -ll -p 80 -e echo ${name} & echo ready; wait`;
+    const script = `nc -ll -p 80 -e echo ${name} & ${untilListening}; echo ready; wait`;
     await host.ok(['run', '-d', '--rm', '--name', name, ...flags, 'busybox', 'sh', '-c', script]);
     for (let said = ''; !said.includes('ready'); ) said = await host.ok(['logs', name]);
   }

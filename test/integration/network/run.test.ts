@@ -3,6 +3,9 @@ import { type HrunHost, newHrunHost } from '../../helpers/hrunHost.ts';
 import { newNetns, type TestNetns } from '../../helpers/netns.ts';
 import { nameServerIn, readFrom, serveIn } from '../../helpers/netService.ts';
 
+/** Port 80, in the table of the kernel: state 0A. */
+const untilListening = "until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done";
+
 /** `host` runs hrun; `world` is what lies behind it, reached over one link. */
 describe('hrun run with a network', () => {
   let netns: TestNetns;
@@ -44,7 +47,7 @@ describe('hrun run with a network', () => {
     await host.ok(['run', '-d', '--rm', '--name', name, ...flags, 'busybox', 'sh', '-c', script]);
   /** A container that says its name to everybody who connects to port 80. */
   async function startServer(name: string, ...flags: string[]): Promise<void> {
-    await start(name, `nc -ll -p 80 -e echo ${name} & echo ready; wait`, ...flags);
+    await start(name, `nc -ll -p 80 -e echo ${name} & ${untilListening}; echo ready; wait`, ...flags);
     for (let said = ''; !said.includes('ready'); ) said = await host.ok(['logs', name]);
   }
   const ask = (address: string, port: number) => `nc -w 9 ${address} ${port} </dev/null || echo refused`;
