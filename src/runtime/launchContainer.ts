@@ -12,6 +12,7 @@ import type { CallerFiles } from './callerFiles.ts';
 import { defaultVmSize } from './containerConfig.ts';
 import { adoptContainerNetworking, openContainerNetworking } from './containerNetworking.ts';
 import type { ContainerConfig, ContainerRecord, ContainerState } from './containerRecord.ts';
+import { createDistinct } from './createDistinct.ts';
 import type { Progress } from './engine.ts';
 import { guestContainer } from './guestContainer.ts';
 import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
@@ -78,7 +79,7 @@ export async function prepareContainer(
   const request = guestContainer(record, running.imageFs, terminalSize, names, running.mounts);
   {
     using _filling = await deps.live.fillTurns.take(record.config, signal);
-    await allSettled([running.distinct, client.createContainer(request, signal)]);
+    await createDistinct(running.distinct, (inner) => client.createContainer(request, inner), signal);
   }
   phases.end('rootfs');
   const init = new GuestProcess(running.guest, record.id, initProcessId);
