@@ -1,6 +1,7 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf, isHrunError } from '../base/errors.ts';
+import { exists } from '../base/exists.ts';
 import { createFlights, type Flights } from '../base/flights.ts';
 import type { Digest } from '../base/ids.ts';
 import { formatSize } from '../base/units.ts';
@@ -243,14 +244,4 @@ function tell(
   if (digest === undefined) return;
   const current = Math.min(bytesRead, total);
   progress.part(shortDigest(digest), 'Unpacking', { current, total, unit: 'bytes' });
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (errnoOf(error) === 'ENOENT') return false;
-      throw error;
-    },
-  );
 }

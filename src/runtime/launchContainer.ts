@@ -1,8 +1,9 @@
-import { rename, rm, stat } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MountInit, ProcessInit } from '../agent/types.ts';
 import { allSettled } from '../base/abort.ts';
-import { errnoOf, HrunError } from '../base/errors.ts';
+import { HrunError } from '../base/errors.ts';
+import { exists } from '../base/exists.ts';
 import { parseVmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
 import { adoptGuestVm, type GuestVm } from '../pool/guestVm.ts';
@@ -242,14 +243,4 @@ function likelyProcess({ entrypoint, cmd, env, user }: ContainerConfig): Process
     env: env.filter((entry) => entry.startsWith('PATH=')),
     user: user || '0',
   };
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (errnoOf(error) === 'ENOENT') return false;
-      throw error;
-    },
-  );
 }

@@ -1,6 +1,7 @@
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, HrunError, messageOf } from '../base/errors.ts';
+import { exists } from '../base/exists.ts';
 import { makeExt4 } from '../image/ext4.ts';
 import { copySparse } from '../sys/sparseCopy.ts';
 
@@ -62,14 +63,4 @@ async function makeModel(
     await rm(temporary, { force: true });
     throw cause;
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (errnoOf(error) === 'ENOENT') return false;
-      throw error;
-    },
-  );
 }

@@ -1,10 +1,6 @@
-import { isHrunError } from '../../base/errors.ts';
 import { formatPrefix, networkOf, parsePrefix } from '../../network/ipAddress.ts';
 import type { NetworkDetails } from '../../runtime/networkVerbs.ts';
-import { exitCodes } from '../exitCodes.ts';
-import { describeError } from '../printError.ts';
-import { lineJson, prettyJson } from '../render/json.ts';
-import { compileTemplate } from '../render/template.ts';
+import { inspectEach } from '../inspectEach.ts';
 import type { Verb } from '../verb.ts';
 
 export const networkInspect: Verb = {
@@ -12,26 +8,10 @@ export const networkInspect: Verb = {
     command.option('-f, --format <format>', 'json, or a Go template');
   },
 
-  /** What was found is shown even if something else was not. */
   async run(command, context) {
     const { format } = command.opts<{ readonly format?: string }>();
-    const template = format === undefined || format === 'json' ? undefined : compileTemplate(format);
     const { networks } = await context.deps.engine();
-    const found: object[] = [];
-    let failures = '';
-    for (const name of command.args) {
-      try {
-        found.push(inspectNetwork(networks.inspect(name)));
-      } catch (error) {
-        if (!isHrunError(error)) throw error;
-        failures += describeError(error);
-      }
-    }
-    if (template !== undefined) await context.print(found.map((object) => `${template(object)}\n`).join(''));
-    else await context.print(`${format === 'json' ? lineJson(found) : prettyJson(found)}\n`);
-    if (failures === '') return exitCodes.ok;
-    await context.complain(failures);
-    return exitCodes.failed;
+    return await inspectEach(command.args, format, (name) => inspectNetwork(networks.inspect(name)), context);
   },
 };
 
