@@ -61,6 +61,7 @@ const ConfigFile = z.strictObject({
   jailUidFirst: z.int().min(1).max(maxUid).default(2_000_000_000),
   jailUidCount: z.int().min(1).max(maxUid).default(65_536),
   allowWeakerJail: z.array(z.enum(jailSteps)).default([]),
+  hostNetworkRuntime: z.string().min(1).optional(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -107,6 +108,8 @@ export interface Config {
   readonly jailUids: { readonly first: number; readonly count: number };
   /** Steps of the jail around QEMU that may be impossible. */
   readonly allowWeakerJail: readonly JailStep[];
+  /** Name or path of the OCI runtime that bundles without a network namespace of their own go to. */
+  readonly hostNetworkRuntime: string | undefined;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -173,6 +176,7 @@ export function parseConfig(text: string, path: string): Config {
       count: Math.min(file.jailUidCount, maxUid - file.jailUidFirst + 1),
     },
     allowWeakerJail: file.allowWeakerJail,
+    hostNetworkRuntime: file.hostNetworkRuntime,
     logLevel: file.logLevel,
   };
 }

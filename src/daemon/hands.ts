@@ -182,6 +182,10 @@ export function callerFiles(
       const { code, signal: killedBy, timedOut, stderr } = result;
       return { code: code ?? undefined, signal: killedBy ?? undefined, timedOut, stderr, stdout };
     },
+    async become(request, signal) {
+      await hands.call({ op: 'become', subject: request.path, request, result: Nothing }, signal);
+      throw protocolError('a process that became another program, and answers');
+    },
     async standIn(request, signal) {
       const call = { op: 'standIn', subject: 'the stand-in', request, result: Started };
       return (await hands.call(call, signal)).result;

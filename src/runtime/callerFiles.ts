@@ -35,6 +35,11 @@ export interface CallerFiles {
   makeDirectory(path: string, mode: number, signal: AbortSignal): Promise<void>;
   /** Runs a program in the caller's namespaces to its end. */
   runProgram(request: ProgramRequest, signal: AbortSignal): Promise<ProgramEnd>;
+  /** Makes the caller's process another program, with all that it has: stdio, environment, descriptors. Answers on failure only. */
+  become(
+    program: { readonly path: string; readonly args: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<never>;
   /** Starts a stand-in in the caller's namespaces. */
   standIn(request: StandInRequest, signal: AbortSignal): Promise<{ readonly pid: number }>;
 }

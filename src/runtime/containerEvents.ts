@@ -2,7 +2,7 @@ import type { Timing } from '../base/phases.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { EngineEvent } from './views.ts';
 
-type Event = Omit<EngineEvent, 'timeNs'>;
+export type Event = Omit<EngineEvent, 'timeNs'>;
 
 /** An event of a container as Docker has it: its labels, image and name are attributes. */
 export function containerEvent(
@@ -36,32 +36,57 @@ export function eventsOfChange(
 }
 
 /** How a microVM came to be, and how long each phase took, milliseconds as `phase.NAME`: beside Docker's events. */
-export function launchEvent(record: ContainerRecord, { launch, phases }: Timing): Event {
+export function launchEvent(record: ContainerRecord, timing: Timing): Event {
+  return containerEvent(record, 'launch', launchAttributes(timing));
+}
+
+/** Of a `launch` event. */
+export function launchAttributes({ launch, phases }: Timing): Record<string, string> {
   const durations = phases.map(({ name, durationMs }) => [`phase.${name}`, durationMs.toFixed(3)]);
-  return containerEvent(record, 'launch', {
+  return {
     ...(launch && { launch: launch.kind }),
     ...(launch?.reason !== undefined && { 'launch.reason': launch.reason }),
     ...Object.fromEntries(durations),
-  });
+  };
+}
+
+/** What a container that is there may still owe the log. */
+export interface Life {
+  readonly id: string;
+  /** What has happened since `last`, the last that the log tells of it, one of `lifeActions`. */
+  owes(last: string): Event[];
+}
+
+/** Events that follow from records, and are told by the next daemon when the last one could not. */
+const lifeActions = ['create', 'start', 'die', 'destroy'];
+
+/** As Life. */
+export function lifeOf(record: ContainerRecord): Life {
+  const { status } = record.state;
+  return {
+    id: record.id,
+    owes(last) {
+      if (status === 'running' && last !== 'start') return [containerEvent(record, 'start')];
+      return status === 'exited' && last === 'start' ? endEvents(record) : [];
+    },
+  };
 }
 
 /**
- * What a daemon that died between the change of a record and its event still owes: the log names `events`, the records
- * that there are now tell what is true.
+ * What a daemon that died between the change of a record and its event still owes: the log names `events`, `lives` are the
+ * containers that there are now.
  */
-export function owedEvents(events: readonly EngineEvent[], records: readonly ContainerRecord[]): Event[] {
+export function owedEvents(events: readonly EngineEvent[], lives: readonly Life[]): Event[] {
   const last = new Map<string, EngineEvent>();
   for (const event of events) {
-    if (['create', 'start', 'die', 'destroy'].includes(event.action)) last.set(event.id, event);
+    if (event.type === 'container' && lifeActions.includes(event.action)) last.set(event.id, event);
   }
   const owed: Event[] = [];
-  for (const record of records) {
-    const known = last.get(record.id)?.action;
-    last.delete(record.id);
+  for (const life of lives) {
+    const known = last.get(life.id)?.action;
+    last.delete(life.id);
     // One whose events were dropped long ago owes nothing.
-    if (known === undefined) continue;
-    if (record.state.status === 'running' && known !== 'start') owed.push(containerEvent(record, 'start'));
-    if (record.state.status === 'exited' && known === 'start') owed.push(...endEvents(record));
+    if (known !== undefined) owed.push(...life.owes(known));
   }
   for (const { action, id, attributes } of last.values()) {
     const { exitCode: _ofItsEnd, ...own } = attributes;

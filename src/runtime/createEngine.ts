@@ -22,7 +22,7 @@ import { sweepVmCgroups } from '../vmm/jail/vmCgroups.ts';
 import { chooseAccelerator, type ProbeDeps } from '../vmm/qemu/accelerator.ts';
 import { findQemu } from '../vmm/qemu/findQemu.ts';
 import { containerEngine } from './containerEngine.ts';
-import { eventsOfChange, launchEvent, owedEvents } from './containerEvents.ts';
+import { eventsOfChange, launchEvent, lifeOf, owedEvents } from './containerEvents.ts';
 import { ContainerStore } from './containerStore.ts';
 import type { Engine } from './engine.ts';
 import { EventLog } from './eventLog.ts';
@@ -30,8 +30,10 @@ import { containerImages, imageEngine } from './imageEngine.ts';
 import { LaunchStats } from './launchStats.ts';
 import { LiveContainers } from './liveContainers.ts';
 import { networkEngine } from './networkEngine.ts';
+import { HandedOver } from './oci/handedOver.ts';
 import { LiveOciContainers } from './oci/liveOci.ts';
 import type { OciDeps } from './oci/ociDeps.ts';
+import { ociEventsOfChange, ociLifeOf } from './oci/ociEvents.ts';
 import { OciStore } from './oci/ociStore.ts';
 import { ociEngine } from './oci/ociVerbs.ts';
 import { ociRunDirs, recoverOci } from './oci/recoverOci.ts';
@@ -68,7 +70,11 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   const store = await ContainerStore.open(paths.containers, (before, after) => {
     for (const event of eventsOfChange(before, after)) events.record(event);
   });
-  for (const event of owedEvents(await events.kept(), store.list())) events.record(event);
+  const ociStore = await OciStore.open(join(paths.run, 'oci'), (before, after) => {
+    for (const event of ociEventsOfChange(before, after)) events.record(event);
+  });
+  const lives = [...store.list().map(lifeOf), ...ociStore.list().map(ociLifeOf)];
+  for (const event of owedEvents(await events.kept(), lives)) events.record(event);
   const images = await Images.open({
     directory: paths.images,
     log,
@@ -168,8 +174,10 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   };
   const oci: OciDeps = {
     ...host,
-    store: await OciStore.open(join(paths.run, 'oci')),
+    store: ociStore,
+    events,
     live: new LiveOciContainers(),
+    handedOver: await HandedOver.open(join(paths.run, 'handed-over.json')),
     boots: new Semaphore(availableParallelism()),
   };
   await recoverContainers(deps, options.awaited, ociRunDirs(oci.store.list()), signal);

@@ -39,6 +39,8 @@ export interface FakeCaller {
   readonly files?: Readonly<Record<string, string>>;
   readonly isTerminal?: Partial<Session['isTerminal']>;
   readonly stdin?: string;
+  /** What its front door does beside reading and writing files. */
+  readonly hands?: Partial<CallerFiles>;
   readonly stopped?: () => void;
 }
 
@@ -71,7 +73,7 @@ export async function runCli(
     openNetns: () => {
       throw new Error('this caller has no network');
     },
-    files: filesOf(caller.files ?? {}, written),
+    files: filesOf(caller.files ?? {}, written, caller.hands),
     signal: new AbortController().signal,
     onResize: () => ({ [Symbol.dispose]() {} }),
     onSignal: () => ({ [Symbol.dispose]() {} }),
@@ -97,6 +99,13 @@ export async function runCli(
   return { code, stdout: stdout.text(), stderr: stderr.text(), written };
 }
 
+const nothingHandedOver: OciEngine['handedOver'] = {
+  runtimeOf: () => undefined,
+  inScope: () => [],
+  add: async () => {},
+  forget: async () => {},
+};
+
 function engineOf(fake: FakeEngine): Engine {
   const strict = <T extends object>(part: Partial<T> | undefined): T =>
     new Proxy((part ?? {}) as T, {
@@ -111,7 +120,7 @@ function engineOf(fake: FakeEngine): Engine {
     networks: strict<NetworkEngine>(fake.networks),
     volumes: strict<VolumeEngine>(fake.volumes),
     system: strict<SystemEngine>(fake.system),
-    oci: strict<OciEngine>({ has: () => false, ...fake.oci }),
+    oci: strict<OciEngine>({ has: () => false, handedOver: nothingHandedOver, ...fake.oci }),
     pool: strict<PoolEngine>(fake.pool),
     close: async () => {},
   };
@@ -154,7 +163,11 @@ function inputOf(text: string): NonNullable<AttachIo['stdin']> {
   };
 }
 
-function filesOf(present: Readonly<Record<string, string>>, written: Map<string, string>): CallerFiles {
+function filesOf(
+  present: Readonly<Record<string, string>>,
+  written: Map<string, string>,
+  more: Partial<CallerFiles> = {},
+): CallerFiles {
   const missing = (path: string) =>
     Object.assign(new Error(`${path}: no such file or directory`), { code: 'ENOENT' });
   const content = (path: string) => {
@@ -201,6 +214,8 @@ function filesOf(present: Readonly<Record<string, string>>, written: Map<string,
     async *readStdin() {},
     makeDirectory: unexpected,
     runProgram: unexpected,
+    become: unexpected,
+    ...more,
     pack: unexpected,
     unpack: unexpected,
     standIn: unexpected,

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, open, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
@@ -18,6 +19,8 @@ async function until<T>(probe: () => Promise<T | undefined | false>): Promise<T>
 }
 
 const cgroup = 'hrun-oci-test';
+/** HRUN_STDIN_ROUNDS=500 is for finding a race that comes up seldom. */
+const stdinRounds = Number(process.env.HRUN_STDIN_ROUNDS ?? 50);
 
 describe("in runc's place", () => {
   let host: HrunHost;
@@ -94,6 +97,7 @@ describe("in runc's place", () => {
   it('goes through the states of the spec, and says no in the words of runc', async () => {
     const pid = await created('c', { args: ['sleep', '1000'] });
     expect(await state('c')).to.include({ id: 'c', status: 'created', pid, bundle });
+    expect(await host.ok(['oci', 'exec', 'c', 'echo', 'already'])).to.equal('already');
     expect((await create('c')).stderr).to.contain('container with given ID already exists');
     await host.ok(['oci', 'start', 'c']);
     expect((await state('c')).status).to.equal('running');
@@ -113,6 +117,8 @@ describe("in runc's place", () => {
     expect(await state('c')).to.include({ pid: 0 });
     expect((await host.hrun(['oci', 'kill', 'c', '0'])).stderr).to.contain('container not running');
     await host.ok(['oci', 'kill', '--all', 'c', '9']);
+    expect(await host.ok(['oci', 'ps', '--format', 'json', 'c'])).to.equal('null');
+    expect((await host.hrun(['oci', 'events', 'c'])).stderr).to.contain('container with id c is not running');
     expect((await host.hrun(['oci', 'start', 'c'])).stderr).to.contain(
       'cannot start a container that has stopped',
     );
@@ -315,7 +321,7 @@ describe("in runc's place", () => {
 
   it('does not mind stdin that nobody reads', async () => {
     await running('c', { args: ['sleep', '1000'] });
-    for (let round = 0; round < 50; round += 1) {
+    for (let round = 0; round < stdinRounds; round += 1) {
       const result = await host.hrun(['oci', 'exec', 'c', 'true'], { input: 'x'.repeat(200_000) });
       expect(result, `round ${round}`).to.deep.equal({ code: 0, stdout: '', stderr: '' });
     }
@@ -363,6 +369,9 @@ describe("in runc's place", () => {
     const exec = await host.hrun(['oci', 'exec', 'c', 'true']);
     expect(exec.stderr).to.contain('cannot exec in a paused container');
     expect((await host.hrun(['delete', 'c'])).stderr).to.contain('that is not stopped: paused');
+    expect((await host.hrun(['oci', 'start', 'c'])).stderr).to.contain(
+      'cannot start a container in the paused state',
+    );
     await host.ok(['resume', 'c']);
     expect((await host.hrun(['oci', 'exec', 'c', 'true'])).code).to.equal(0);
     await host.ok(['pause', 'c']);
@@ -377,6 +386,14 @@ describe("in runc's place", () => {
     expect(data.pids.limit).to.equal(33);
     expect(data.guest['memory.max'].trim()).to.equal(String(80 * 1024 * 1024));
     expect(data.memory.usage.usage).to.be.greaterThan(0);
+    expect(data.memory.swap).to.have.keys(['limit', 'usage', 'max', 'failcnt']);
+    // Not a limit that could only be kept by killing.
+    const tooSmall = await host.hrun(['update', '--memory', '1k', 'c']);
+    expect([tooSmall.code, tooSmall.stderr.includes('unable to set memory limit to 1024')]).to.deep.equal([
+      1,
+      true,
+    ]);
+    expect((await state('c')).status).to.equal('running');
     const nonsense = await host.hrun(['update', '--resources', '-', 'c'], {
       input: '{"memory":{"limit":"x"}}',
     });
@@ -389,6 +406,32 @@ describe("in runc's place", () => {
     const command = ['-r', '-m', other.path, 'create', '--bundle', bundle, 'c'];
     const { code, stderr } = await resultOf(other.startOther('unshare', command));
     expect([code, stderr.includes('rootless containers are not supported')]).to.deep.equal([1, true]);
+  });
+
+  it('leaves a root file system that can be unmounted, and mounted again, at once', async () => {
+    const at = (name: string) => join(host.directory, 'overlay', name);
+    for (const name of ['upper', 'work', 'root']) await mkdir(at(name), { recursive: true });
+    const layers = `lowerdir=${join(bundle, 'rootfs')},upperdir=${at('upper')},workdir=${at('work')}`;
+    const run = (...argv: string[]) => execFileSync(argv[0] ?? '', argv.slice(1), { encoding: 'utf8' });
+    const complaints = () =>
+      run('dmesg')
+        .split('\n')
+        .filter((line) => /overlayfs: (upper|work)dir is in-use/.test(line));
+    const before = complaints();
+    for (let round = 0; round < 5; round += 1) {
+      run('mount', '-t', 'overlay', 'overlay', '-o', layers, at('root'));
+      try {
+        await config({
+          args: ['sh', '-c', `echo ${round} >> /rounds`],
+          spec: { root: { path: at('root') } },
+        });
+        expect(await runOci()).to.deep.equal({ code: 0, stdout: '', stderr: '' });
+      } finally {
+        run('umount', at('root'));
+      }
+    }
+    expect(await readFile(at('upper/rounds'), 'utf8')).to.equal('0\n1\n2\n3\n4\n');
+    expect(complaints()).to.deep.equal(before);
   });
 
   it('goes on when the daemon is killed, and knows what happened meanwhile', async () => {
@@ -410,6 +453,29 @@ describe("in runc's place", () => {
     expect(JSON.parse(await readFile(join(host.run, 'oci', record, 'state.json'), 'utf8'))).to.include({
       exitCode: 5,
     });
+  });
+
+  it('tells events of its life', async () => {
+    await running('told', { args: ['sleep', '1000'], spec: { annotations: { role: 'test' } } });
+    await host.hrun(['oci', 'exec', 'told', 'true']);
+    await host.ok(['pause', 'told']);
+    await host.ok(['resume', 'told']);
+    await host.ok(['oci', 'kill', 'told', 'KILL']);
+    await stopped('told');
+    await host.ok(['delete', 'told']);
+    const past = ['events', '--since', '1h', '--until', '0s', '--filter', 'container=told'];
+    const lines = (await host.ok([...past, '--format', '{{.Action}} {{.Actor.Attributes.role}}'])).split(
+      '\n',
+    );
+    const words = ['create', 'launch', 'start', 'exec_create: true', 'exec_start: true', 'exec_die'];
+    const end = ['pause', 'unpause', 'kill', 'die', 'destroy'];
+    expect(lines).to.deep.equal([...words, ...end].map((word) => `${word} test`));
+    const die = await host.ok([...past, '--filter', 'event=die', '--format', 'json']);
+    expect(JSON.parse(die).Actor.Attributes).to.include({ exitCode: '137', bundle, name: 'told' });
+    const launch = JSON.parse(await host.ok([...past, '--filter', 'event=launch', '--format', 'json']));
+    for (const phase of ['bundle', 'stand-in', 'boot', 'agent', 'container']) {
+      expect(Number(launch.Actor.Attributes[`phase.${phase}`]), phase).to.be.greaterThan(0);
+    }
   });
 
   it('runs hooks at their moments, with the state on stdin, and gives up for one that fails', async () => {

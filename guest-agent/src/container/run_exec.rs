@@ -23,7 +23,8 @@ pub async fn exec(
         let message = "cannot exec in a paused container (use --ignore-paused to override)";
         return Err(Failure::new(FailureReason::WrongState, message));
     }
-    if container.status() != Status::Running {
+    // As runc, also in one that was only created: its namespaces are there.
+    if !matches!(container.status(), Status::Created | Status::Running) {
         return Err(container.wrong_state("executed in"));
     }
     {

@@ -23,8 +23,8 @@ const common = [
 export const checkpoint: OciVerb = {
   name: 'checkpoint',
   summary: 'checkpoint a running container (not supported)',
-  usage: '<container-id>',
-  args: [0, 1],
+  usage: '[command options] <container-id>',
+  args: [1, 1],
   flags: [
     ...common,
     ...strings(['parent-path', 'page-server', 'status-fd']),
@@ -36,8 +36,8 @@ export const checkpoint: OciVerb = {
 export const restore: OciVerb = {
   name: 'restore',
   summary: 'restore a container from a previous checkpoint (not supported)',
-  usage: '<container-id>',
-  args: [0, 1],
+  usage: '[command options] <container-id>',
+  args: [1, 1],
   flags: [
     ...common,
     ...strings(['bundle', 'console-socket', 'pid-file']),

@@ -1,5 +1,6 @@
 import { createFlags, createRequest } from './createFlags.ts';
 import type { OciVerb } from './ociVerb.ts';
+import { withPrefix } from './withPrefix.ts';
 
 export const create: OciVerb = {
   name: 'create',
@@ -9,7 +10,10 @@ export const create: OciVerb = {
   flags: createFlags,
   async run(call) {
     const stdio = { kind: 'standIn', consoleSocket: call.flags.text('console-socket') } as const;
-    await call.oci.create(createRequest(call, stdio, false), call.caller, call.signal);
+    const request = createRequest(call, stdio, false);
+    await call.oci.create(request, call.caller, call.signal).catch((error: unknown) => {
+      throw withPrefix('runc create failed: ', error);
+    });
     return 0;
   },
 };

@@ -26,12 +26,10 @@ export function renderStats(id: string, { host, guest }: OciStats): string {
     },
     memory: {
       cache: memoryStat.total_cache ?? memoryStat.file ?? 0,
-      usage: {
-        limit: number(host['memory.limit_in_bytes'] ?? host['memory.max']) ?? 0,
-        usage: number(host['memory.usage_in_bytes'] ?? host['memory.current']) ?? 0,
-        max: number(host['memory.max_usage_in_bytes']) ?? 0,
-        failcnt: number(host['memory.failcnt']) ?? 0,
-      },
+      usage: memoryOf(host, 'memory', { usage: 'memory.current', limit: 'memory.max' }),
+      swap: memoryOf(host, 'memory.memsw', { usage: 'memory.swap.current', limit: 'memory.swap.max' }),
+      kernel: memoryOf(host, 'memory.kmem'),
+      kernelTCP: memoryOf(host, 'memory.kmem.tcp'),
       raw: memoryStat,
     },
     pids: { current: number(guest['pids.current']) ?? 0, limit: number(guest['pids.max']) ?? 0 },
@@ -42,6 +40,22 @@ export function renderStats(id: string, { host, guest }: OciStats): string {
     guest,
   };
   return JSON.stringify({ type: 'stats', id, data });
+}
+
+/** Numbers of one kind of memory, from the files of cgroup v1 that begin with `name`, or those of v2. */
+function memoryOf(
+  host: OciStats['host'],
+  name: string,
+  v2?: { readonly usage: string; readonly limit: string },
+): object {
+  const file = (last: string, other?: string) =>
+    number(host[`${name}.${last}`] ?? (other === undefined ? undefined : host[other])) ?? 0;
+  return {
+    limit: file('limit_in_bytes', v2?.limit),
+    usage: file('usage_in_bytes', v2?.usage),
+    max: file('max_usage_in_bytes'),
+    failcnt: file('failcnt'),
+  };
 }
 
 function number(text: string | undefined): number | undefined {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HrunError, isHrunError } from '../../base/errors.ts';
+import { notRunningById } from '../../runtime/oci/runcErrors.ts';
 import { renderStats } from './eventStats.ts';
 import type { OciVerb } from './ociVerb.ts';
 
@@ -23,6 +24,7 @@ export const events: OciVerb = {
       await tell();
       return 0;
     }
+    if (oci.state(container).status === 'stopped') throw notRunningById(container.id);
     const ended = oci.wait(container, signal);
     ended.catch(() => {});
     for (;;) {

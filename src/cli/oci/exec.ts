@@ -3,8 +3,9 @@ import { HrunError } from '../../base/errors.ts';
 import type { OciExecFlags } from '../../runtime/oci/ociEngine.ts';
 import { openAttachIo } from '../attachTerminal.ts';
 import { refuseDescriptors } from './createFlags.ts';
-import { type FlagSpec, type Flags, usageError } from './goFlags.ts';
+import type { FlagSpec, Flags } from './goFlags.ts';
 import type { OciVerb } from './ociVerb.ts';
+import { withPrefix } from './withPrefix.ts';
 
 const flags: readonly FlagSpec[] = [
   { name: 'console-socket', kind: 'string', ociOnly: true, description: "socket for the console's master" },
@@ -42,7 +43,9 @@ export const exec: OciVerb = {
   async run({ oci, flags: given, args, caller, signal, context, name }) {
     refuseDescriptors(given);
     const processFile = given.text('process');
-    if (processFile === undefined && args.length < 2) throw usageError('process args cannot be empty');
+    if (processFile === undefined && args.length < 2) {
+      throw new HrunError('INVALID_ARGUMENT', 'process args cannot be empty');
+    }
     const { session } = context;
     const detach = given.bool('detach');
     const consoleSocket = given.text('console-socket');
@@ -65,17 +68,10 @@ export const exec: OciVerb = {
         signal,
       );
     } catch (error) {
-      throw withPrefix(error);
+      throw withPrefix('exec failed: ', error);
     }
   },
 };
-
-/** runc says so before everything that keeps an exec from running. */
-function withPrefix(error: unknown): unknown {
-  if (!(error instanceof HrunError) || error.message.startsWith('exec failed: ')) return error;
-  const { code, hint } = error;
-  return new HrunError(code, `exec failed: ${error.message}`, { cause: error, ...(hint && { hint }) });
-}
 
 function execFlags(given: Flags, args: readonly string[]): OciExecFlags {
   const [uid, gid] = userOf(given.text('user'));
@@ -99,6 +95,7 @@ function userOf(text: string | undefined): [number | undefined, number | undefin
 }
 
 function numberOf(text: string, flag: string): number {
-  if (!/^\d{1,10}$/.test(text)) throw usageError(`parsing ${text} as int for ${flag} failed`);
+  if (!/^\d{1,10}$/.test(text))
+    throw new HrunError('INVALID_ARGUMENT', `parsing ${text} as int for ${flag} failed`);
   return Number(text);
 }

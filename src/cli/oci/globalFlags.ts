@@ -17,6 +17,11 @@ export const globalFlags: readonly FlagSpec[] = [
     kind: 'string',
     description: "ignore cgroup permission errors ('true', 'false', or 'auto')",
   },
+  {
+    name: 'host-network-runtime',
+    kind: 'string',
+    description: "OCI runtime for containers that want the host's network (default: they are refused)",
+  },
   { name: 'help', aliases: ['h'], kind: 'bool', description: 'show help' },
   { name: 'version', aliases: ['v'], kind: 'bool', description: 'print the version' },
 ];

@@ -84,9 +84,15 @@ export function findFlag(specs: readonly FlagSpec[], name: string): FlagSpec | u
   return specs.find((spec) => spec.name === name || spec.aliases?.includes(name));
 }
 
-/** A command line that cannot be understood. */
-export function usageError(message: string): HrunError {
-  return new HrunError('INVALID_ARGUMENT', message);
+/** A command line that cannot be understood: the help of its verb is shown with it. */
+export class UsageError extends HrunError {
+  constructor(message: string) {
+    super('INVALID_ARGUMENT', message);
+  }
+}
+
+export function usageError(message: string): UsageError {
+  return new UsageError(message);
 }
 
 function booleanOf(name: string, text = 'true'): string {

@@ -1,6 +1,7 @@
 import { HrunError } from '../../base/errors.ts';
 import { printable } from '../../base/text.ts';
 import type { OciVerb } from './ociVerb.ts';
+import { listElsewhere } from './otherRuntime.ts';
 
 export const list: OciVerb = {
   name: 'list',
@@ -11,8 +12,9 @@ export const list: OciVerb = {
     { name: 'format', aliases: ['f'], kind: 'string', description: "select one of: 'table' or 'json'" },
     { name: 'quiet', aliases: ['q'], kind: 'bool', description: 'display only container IDs' },
   ],
-  async run({ oci, flags, context, scope }) {
-    const states = oci.list(scope);
+  async run(call) {
+    const { oci, flags, context, scope } = call;
+    const states = [...oci.list(scope), ...(await listElsewhere(call))];
     const format = flags.text('format') ?? 'table';
     if (flags.bool('quiet')) {
       await context.print(states.map(({ id }) => `${id}\n`).join(''));

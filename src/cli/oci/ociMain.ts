@@ -2,10 +2,11 @@ import { HrunError, isHrunError, messageOf } from '../../base/errors.ts';
 import { printable } from '../../base/text.ts';
 import type { Context } from '../deps.ts';
 import { globalFlags } from './globalFlags.ts';
-import { type Flags, parseGoFlags, usageError } from './goFlags.ts';
+import { type Flags, parseGoFlags, UsageError, usageError } from './goFlags.ts';
 import { ociHelp, ociVerbHelp, ociVersionText } from './ociHelp.ts';
 import { logError, type OciLog } from './ociLog.ts';
-import type { OciVerb } from './ociVerb.ts';
+import type { GivenCommand, OciCall, OciVerb } from './ociVerb.ts';
+import { handOver, otherRuntimeFor } from './otherRuntime.ts';
 import { scopeOf } from './scope.ts';
 import { findOciVerb } from './verbs.ts';
 
@@ -39,27 +40,32 @@ export async function runOciCommand(argv: readonly string[], context: Context): 
       await context.print(ociVerbHelp(verb));
       return 0;
     }
-    return await runOciVerb(verb, rest, flags, context);
+    return await runOciVerb(verb, rest, { argv, globals: flags }, context);
   } catch (error) {
     context.signal.throwIfAborted();
     if (!isHrunError(error)) throw error;
+    const misused = error instanceof UsageError;
+    if (misused) {
+      const help = verb === undefined ? ociHelp() : ociVerbHelp(verb);
+      await context.print(`Incorrect Usage: ${textOf(error)}\n\n${help}`);
+    }
     await logError(textOf(error), log, context);
-    return verb?.failureCode ?? failed;
+    return misused ? failed : (verb?.failureCode ?? failed);
   }
 }
 
 async function runOciVerb(
   verb: OciVerb,
   rest: readonly string[],
-  globals: Flags,
+  command: GivenCommand,
   context: Context,
 ): Promise<number> {
   const { flags, args } = parseGoFlags(verb.flags, rest);
   checkCount(verb, args.length);
   const engine = await context.deps.engine();
   const makes = verb.name === 'create' || verb.name === 'run';
-  const scope = await scopeOf(globals.text('root'), makes, context.session.files, context.signal);
-  return await verb.run({
+  const scope = await scopeOf(command.globals.text('root'), makes, context.session.files, context.signal);
+  const call: OciCall = {
     context,
     flags,
     args,
@@ -68,8 +74,11 @@ async function runOciVerb(
     caller: { files: context.session.files, uid: context.deps.daemon.uid },
     signal: context.signal,
     scope,
+    command,
     name: () => ({ scope, id: checkedId(args[0]) }),
-  });
+  };
+  const runtime = await otherRuntimeFor(verb, call);
+  return runtime === undefined ? await verb.run(call) : await handOver(runtime, verb, call);
 }
 
 /** Help is an option of the verb, not of the command that it is to run. */

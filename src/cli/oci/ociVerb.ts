@@ -3,6 +3,12 @@ import type { OciCaller, OciEngine, OciName } from '../../runtime/oci/ociEngine.
 import type { Context } from '../deps.ts';
 import type { FlagSpec, Flags } from './goFlags.ts';
 
+/** A command as it came in: its words, and the global options among them. */
+export interface GivenCommand {
+  readonly argv: readonly string[];
+  readonly globals: Flags;
+}
+
 /** One of runc's verbs. */
 export interface OciVerb {
   readonly name: string;
@@ -25,6 +31,7 @@ export interface OciCall {
   readonly oci: OciEngine;
   readonly caller: OciCaller;
   readonly signal: AbortSignal;
+  readonly command: GivenCommand;
   /** Scope of `--root`. */
   readonly scope: string;
   /** The container that the first argument names. */

@@ -16,7 +16,8 @@ export const ps: OciVerb = {
     const pids = oci.processes(name());
     const format = flags.text('format') ?? 'table';
     if (format === 'json') {
-      await context.print(`${JSON.stringify(pids)}\n`);
+      // runc's empty list
+      await context.print(`${pids.length === 0 ? 'null' : JSON.stringify(pids)}\n`);
       return 0;
     }
     if (format !== 'table') throw new HrunError('INVALID_ARGUMENT', 'invalid format option');

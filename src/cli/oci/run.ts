@@ -2,6 +2,7 @@ import { openAttachIo } from '../attachTerminal.ts';
 import { createFlags, createRequest } from './createFlags.ts';
 import type { OciCall, OciVerb } from './ociVerb.ts';
 import { bundleHasTerminal } from './terminalOf.ts';
+import { withPrefix } from './withPrefix.ts';
 
 const sigkill = 9;
 
@@ -31,12 +32,15 @@ export const run: OciVerb = {
     const io = attached ? openAttachIo(context.session, { stdin: true, detachKeys: [] }) : undefined;
     const stdio =
       io === undefined ? ({ kind: 'standIn', consoleSocket } as const) : ({ kind: 'attached', io } as const);
-    await oci.create(createRequest(call, stdio, !detach), caller, signal);
+    const failed = (error: unknown) => {
+      throw withPrefix('runc run failed: ', error);
+    };
+    await oci.create(createRequest(call, stdio, !detach), caller, signal).catch(failed);
     try {
       await oci.start(name, caller, signal);
     } catch (error) {
       await oci.delete(name, { force: true }, caller, signal).catch(() => {});
-      throw error;
+      failed(error);
     }
     if (detach) return 0;
     const code = await waitForwarding(call);

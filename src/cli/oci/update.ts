@@ -26,6 +26,8 @@ const flags: readonly FlagSpec[] = [
     description: 'total memory usage (memory + swap); -1 for unlimited',
   },
   { name: 'pids-limit', kind: 'string', description: 'maximum number of pids allowed in the container' },
+  { name: 'l3-cache-schema', kind: 'string', description: 'refused: the guest has no Intel RDT' },
+  { name: 'mem-bw-schema', kind: 'string', description: 'refused: the guest has no Intel RDT' },
   { name: 'cpu-idle', kind: 'string', description: 'set cgroup SCHED_IDLE or not, 0: default, 1: idle' },
 ];
 
@@ -45,6 +47,7 @@ export const update: OciVerb = {
 
 async function resourcesOf({ caller, context, signal }: OciCall, given: Flags): Promise<ResourcesSpec> {
   const path = given.text('resources');
+  if (path === undefined) refuseRdt(given);
   if (path === '-') {
     const parts: Buffer[] = [];
     let length = 0;
@@ -59,6 +62,16 @@ async function resourcesOf({ caller, context, signal }: OciCall, given: Flags): 
     return parseResourcesSpec(await caller.files.readFile(path, maxSpecBytes + 1, signal), path);
   }
   return parseResourcesSpec(Buffer.from(JSON.stringify(flagResources(given))), 'the options');
+}
+
+/** @throws HrunError SPEC_UNSUPPORTED with runc's text where the host has none */
+function refuseRdt(given: Flags): void {
+  const what = given.has('l3-cache-schema')
+    ? 'CAT: l3 cache schema'
+    : given.has('mem-bw-schema')
+      ? 'MBA: memory bandwidth schema'
+      : undefined;
+  if (what !== undefined) throw new HrunError('SPEC_UNSUPPORTED', `Intel RDT/${what} is not enabled`);
 }
 
 /** The single options as the document that `--resources` takes. Pure. */

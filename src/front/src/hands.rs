@@ -157,6 +157,7 @@ impl Hands {
             "pack" => Ok((copy::pack(request)?, Vec::new())),
             "makeDirectory" => Ok(nothing(files::make_directory(request)?)),
             "run" => run::run(request, &job.bytes),
+            "become" => Err(run::become_program(request)),
             "standIn" => Ok((stand_in::start(request)?, Vec::new())),
             "unpack" => Ok((copy::unpack(request)?, Vec::new())),
             _ => Err(Errno::ENOSYS.into()),

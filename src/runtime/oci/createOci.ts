@@ -25,6 +25,7 @@ import { type NamespacePlan, placeNamespaces } from './namespacePlan.ts';
 import { nicSlots } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciCreateRequest } from './ociEngine.ts';
+import { ociLaunchEvent } from './ociEvents.ts';
 import type { HostCgroup, OciRecord } from './ociRecord.ts';
 import { writePidFile } from './pidFile.ts';
 import { refuseRootless } from './rootless.ts';
@@ -51,6 +52,7 @@ export async function createOci(
   signal: AbortSignal,
 ): Promise<LiveOci> {
   const { store } = deps;
+  const phases = new PhaseClock(deps.now);
   await refuseRootless(caller.uid);
   using _name = store.reserve(request.name.scope, request.name.id);
   const bundle = await readBundle(request.bundle, caller.files, signal);
@@ -62,6 +64,7 @@ export async function createOci(
   undo.defer(() => store.remove(record.id));
   await mkdir(record.runDir, { mode: 0o700 });
   undo.defer(() => rm(record.runDir, { recursive: true, force: true }));
+  phases.end('bundle');
 
   const plan = planShares(bundle.spec, bundle.rootfs, bundle.directory, namePrefix(record));
   const standIn = undo.use(
@@ -82,8 +85,9 @@ export async function createOci(
     await applyHostLimits(linux.resources, cgroups, record.vmMemoryMiB, record.accelerator ?? 'kvm');
   }
 
+  phases.end('stand-in');
   const sandbox = await withCancel(signal, async (until, cancel) => {
-    const opening = openSandbox(record, namespaces, cgroups, deps, until);
+    const opening = openSandbox(record, namespaces, cgroups, phases, deps, until);
     opening.catch(() => {});
     undo.defer(async () => {
       const opened = await opening.catch(() => undefined);
@@ -109,6 +113,8 @@ export async function createOci(
     }
     return await opening;
   });
+  // What they took beyond the microVM, which boots meanwhile.
+  phases.end('hooks');
   const { client } = await sandbox.guest.agent(signal);
   const size = request.stdio.kind === 'attached' ? request.stdio.io.terminalSize : link.terminalSize;
   try {
@@ -117,6 +123,7 @@ export async function createOci(
     signal.throwIfAborted();
     throw startFailure(error);
   }
+  phases.end('container');
   undo.defer(async () => {
     // The microVM of another container goes on.
     if (sandbox.owner !== record.id)
@@ -127,6 +134,7 @@ export async function createOci(
     status: 'created',
     ...(sandbox.owner === record.id && { vm: sandbox.guest.vm.record }),
   });
+  deps.events.record(ociLaunchEvent(created, phases.timing()));
   const init = new GuestProcess(sandbox.guest, record.id, initProcessId);
   undo.move();
   return superviseOci(created, sandbox, link, init, deps);
@@ -290,6 +298,7 @@ async function openSandbox(
   record: OciRecord,
   { sandbox }: NamespacePlan,
   cgroups: readonly HostCgroup[],
+  phases: PhaseClock,
   deps: OciDeps,
   signal: AbortSignal,
 ): Promise<Sandbox> {
@@ -300,7 +309,9 @@ async function openSandbox(
   }
   // More at once than there are processors only makes every one of them late.
   using _turn = await deps.boots.enter(signal);
-  const guest = await bootGuest(record, record.accelerator ?? 'tcg', cgroups, deps, signal);
+  phases.end('turn');
+  phases.launched({ kind: 'cold' });
+  const guest = await bootGuest(record, record.accelerator ?? 'tcg', cgroups, phases, deps, signal);
   return { owner: record.id, guest, members: new Set() };
 }
 
@@ -308,6 +319,7 @@ async function bootGuest(
   record: OciRecord,
   accelerator: Accelerator,
   cgroups: readonly HostCgroup[],
+  phases: PhaseClock,
   deps: OciDeps,
   signal: AbortSignal,
 ): Promise<GuestVm> {
@@ -327,7 +339,6 @@ async function bootGuest(
     share: { tag: shareTag, socketPath: sharePath(record) },
     cgroups: cgroups.map(({ directory }) => directory),
   };
-  const phases = new PhaseClock(deps.now);
   return await openGuestVm(request, 'hrun', await deps.vmm(signal), deps.config, phases, signal);
 }
 
@@ -336,7 +347,7 @@ function startFailure(error: unknown): HrunError {
   const known = error instanceof HrunError ? error : undefined;
   return new HrunError(
     known?.code ?? 'AGENT_REFUSED',
-    `runc create failed: unable to start container process: ${messageOf(error)}`,
+    `unable to start container process: ${messageOf(error)}`,
     { cause: error, ...(known?.hint !== undefined && { hint: known.hint }) },
   );
 }

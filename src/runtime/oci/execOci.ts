@@ -14,6 +14,7 @@ import { joinCgroups } from './hostCgroups.ts';
 import type { LiveExec, LiveOci } from './liveOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciExecFlags, OciExecRequest } from './ociEngine.ts';
+import { ociEvent } from './ociEvents.ts';
 import type { OciRecord, StandInRecord } from './ociRecord.ts';
 import { writePidFile } from './pidFile.ts';
 import { relayToStandIn } from './relay.ts';
@@ -44,12 +45,17 @@ export async function execOci(
   const processId = `exec-${randomBytes(8).toString('hex')}`;
   const { client } = await live.sandbox.guest.agent(signal);
   const process = new GuestProcess(live.sandbox.guest, record.id, processId);
+  const tell = (action: string, more: Readonly<Record<string, string>> = {}) =>
+    deps.events.record(ociEvent(record, action, { execID: processId, ...more }));
+  tell(`exec_create: ${spec.args.join(' ')}`);
   if (request.stdio.kind === 'attached') {
     const { io } = request.stdio;
     await startInGuest(guestExec(record.id, processId, spec, own, io.terminalSize, request.ignorePaused));
     const plan = { terminal: true, openStdin: true, from: { stdout: 0n, stderr: 0n }, stdinBase: 0n };
     const ended = await attachToExec({ guest: live.sandbox.guest, id: record.id }, process, plan, io, signal);
-    return ended.kind === 'exited' ? ended.exitCode : 0;
+    if (ended.kind !== 'exited') return 0;
+    tell('exec_die', { exitCode: String(ended.exitCode) });
+    return ended.exitCode;
   }
   await using undo = new AsyncDisposableStack();
   const runDir = join(deps.paths.vms, newVmId());
@@ -83,6 +89,7 @@ export async function execOci(
       const message = `exec failed: unable to start container process: ${messageOf(error)}`;
       throw new HrunError(code, message, { cause: error });
     }
+    tell(`exec_start: ${spec.args.join(' ')}`);
   }
 }
 
@@ -127,6 +134,9 @@ export function superviseExec(
       await deps.store
         .update(live.id, ({ execs }) => ({ execs: execs.filter((exec) => exec.processId !== processId) }))
         .catch(() => {}); // the container may be gone
+      const record = deps.store.get(live.id);
+      const attributes = { execID: processId, exitCode: String(code) };
+      if (record !== undefined) deps.events.record(ociEvent(record, 'exec_die', attributes));
       return code;
     });
   const exec = { processId, link, ended: ended.catch(() => diedExitCode) };

@@ -30,11 +30,11 @@ export async function placeNamespaces(
   deps: Pick<OciDeps, 'store'>,
   signal: AbortSignal,
 ): Promise<NamespacePlan> {
-  if (network.kind === 'host') {
+  if (await isHostNetwork(network, files, signal)) {
     throw unsupportedField(
       'linux.namespaces',
-      'without a network namespace the container would use the network of the host',
-      'a microVM has a network of its own: use a bridge network or none, or runc for this container',
+      'without a network namespace of its own the container would use the network of the host',
+      'use a bridge network or none, or let another runtime have such containers: --host-network-runtime runc',
     );
   }
   const fresh = new Set<OnHost>(['network', 'ipc', 'uts', 'pid']);
@@ -62,6 +62,22 @@ export async function placeNamespaces(
     else join.push({ type, path });
   }
   return { standIn: { new: [...fresh], join }, sandbox, joined };
+}
+
+/**
+ * Whether a container would be in the network of its caller: handed over to a microVM, its interfaces would be gone for
+ * everybody there.
+ */
+export async function isHostNetwork(
+  network: HostPlan['network'],
+  files: CallerFiles,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (network.kind !== 'path') return network.kind === 'host';
+  const [given, own] = await Promise.all(
+    [network.path, '/proc/self/ns/net'].map((path) => files.stat(path, { followLink: true }, signal)),
+  );
+  return given?.inode === own?.inode && given?.device === own?.device;
 }
 
 async function ownerOf(

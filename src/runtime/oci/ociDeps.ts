@@ -1,5 +1,6 @@
 import type { Semaphore } from '../../base/semaphore.ts';
 import type { RuntimeDeps } from '../runtimeDeps.ts';
+import type { HandedOver } from './handedOver.ts';
 import type { LiveOciContainers } from './liveOci.ts';
 import type { OciStore } from './ociStore.ts';
 
@@ -7,10 +8,11 @@ import type { OciStore } from './ociStore.ts';
 export interface OciDeps
   extends Pick<
     RuntimeDeps,
-    'config' | 'paths' | 'log' | 'defaults' | 'now' | 'vmm' | 'accelerator' | 'shareServer'
+    'config' | 'paths' | 'log' | 'events' | 'defaults' | 'now' | 'vmm' | 'accelerator' | 'shareServer'
   > {
   readonly store: OciStore;
   readonly live: LiveOciContainers;
+  readonly handedOver: HandedOver;
   /** MicroVMs that boot at a time. */
   readonly boots: Semaphore;
 }

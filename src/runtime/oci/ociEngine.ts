@@ -36,6 +36,17 @@ export interface OciEngine {
   stats(name: OciName, signal: AbortSignal): Promise<OciStats>;
   /** Whether a container of this name exists in the scope. */
   has(name: OciName): boolean;
+  /** Whether a bundle asks for the network of its caller. @throws HrunError as `create`, for a bundle that is none */
+  wantsHostNetwork(bundle: string, caller: OciCaller, signal: AbortSignal): Promise<boolean>;
+  readonly handedOver: HandedOverContainers;
+}
+
+/** Containers that another runtime was given, because hrun does not give the host's network to any. */
+export interface HandedOverContainers {
+  runtimeOf(name: OciName): string | undefined;
+  inScope(scope: string): readonly { readonly id: string; readonly runtime: string }[];
+  add(name: OciName, runtime: string): Promise<void>;
+  forget(name: OciName): Promise<void>;
 }
 
 export interface OciName {

@@ -11,6 +11,8 @@ import { alreadyExists, doesNotExist } from './runcErrors.ts';
 /** A change of state is short and is never given up. */
 const never = new AbortController().signal;
 
+type OnChange = (before: OciRecord | undefined, after: OciRecord | undefined) => void;
+
 /**
  * All containers of managers. What is on disk is what is true: a record is written before memory says so. They do not
  * survive a reboot, as with runc, so they lie in the run directory: `oci/<id>/{state,config}.json`.
@@ -21,18 +23,21 @@ export class OciStore {
   readonly #reserved = new Set<string>();
   readonly #turns = new KeyedMutex<ContainerId>();
   readonly #change = new Change();
+  readonly #onChange: OnChange;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, onChange: OnChange) {
     this.#directory = directory;
+    this.#onChange = onChange;
   }
 
   /**
    * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted.
+   * @param onChange told of every change once it is on disk
    * @throws HrunError INTERNAL naming the file, when a record cannot be read: it is never dropped in silence
    */
-  static async open(directory: string): Promise<OciStore> {
+  static async open(directory: string, onChange: OnChange = () => {}): Promise<OciStore> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const store = new OciStore(directory);
+    const store = new OciStore(directory, onChange);
     for (const entry of await readdir(directory)) {
       const path = join(directory, entry);
       const record = entry.endsWith('.removing')
@@ -115,10 +120,13 @@ export class OciStore {
   /** Forgets a container; an interrupted removal is finished by the next `open`. */
   async remove(id: ContainerId): Promise<void> {
     using _turn = await this.#turns.lock(id, never);
-    if (!this.#records.delete(id)) return;
+    const old = this.#records.get(id);
+    if (old === undefined) return;
+    this.#records.delete(id);
     const doomed = `${this.#directoryOf(id)}.removing`;
     await rename(this.#directoryOf(id), doomed);
     await rm(doomed, { recursive: true, force: true });
+    this.#onChange(old, undefined);
     this.#change.notify();
   }
 
@@ -133,7 +141,9 @@ export class OciStore {
 
   async #write(record: OciRecord): Promise<OciRecord> {
     await writeFileAtomically(join(this.#directoryOf(record.id), 'state.json'), JSON.stringify(record));
+    const old = this.#records.get(record.id);
     this.#records.set(record.id, record);
+    this.#onChange(old, record);
     this.#change.notify();
     return record;
   }

@@ -2,6 +2,7 @@ import { abortable } from '../../base/abort.ts';
 import { HrunError } from '../../base/errors.ts';
 import { parseContainerId } from '../../base/ids.ts';
 import { parseRuntimeSpec } from '../../oci/runtimeSpec.ts';
+import { readBundle } from './bundle.ts';
 import { createOci } from './createOci.ts';
 import { deleteOci } from './deleteOci.ts';
 import { execOci } from './execOci.ts';
@@ -9,11 +10,13 @@ import { runHooks } from './hooks.ts';
 import { killOci } from './killOci.ts';
 import type { LiveOci } from './liveOci.ts';
 import { asksDockerResolver, relayNames } from './nameRelay.ts';
+import { isHostNetwork } from './namespacePlan.ts';
 import { connectNetwork } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciEngine, OciName } from './ociEngine.ts';
+import { ociEvent } from './ociEvents.ts';
 import type { OciRecord } from './ociRecord.ts';
-import { doesNotExist, notPaused, notRunning } from './runcErrors.ts';
+import { doesNotExist, notPaused, notRunning, notRunningById } from './runcErrors.ts';
 import { runcState, specState } from './runcState.ts';
 import { readStats } from './statsOci.ts';
 import { updateOci } from './updateOci.ts';
@@ -48,6 +51,7 @@ export function ociEngine(deps: OciDeps): OciEngine {
   }
 
   async function start(record: OciRecord, caller: OciCaller, signal: AbortSignal): Promise<void> {
+    if (record.paused) throw new HrunError('WRONG_STATE', 'cannot start a container in the paused state');
     if (record.status === 'running') {
       throw new HrunError('WRONG_STATE', 'cannot start an already running container');
     }
@@ -96,6 +100,10 @@ export function ociEngine(deps: OciDeps): OciEngine {
         .map(stateOf),
     async kill(name, signalNumber, { all }, signal) {
       const record = find(name);
+      // 0 only asks.
+      if (signalNumber !== 0 && record.status !== 'stopped') {
+        deps.events.record(ociEvent(record, 'kill', { signal: String(signalNumber) }));
+      }
       await killOci(record, deps.live.get(record.id), signalNumber, all, signal);
     },
     delete: (name, { force }, caller, signal) => deleteOci(find(name), force, caller, deps, signal),
@@ -130,11 +138,19 @@ export function ociEngine(deps: OciDeps): OciEngine {
     async update(name, resources, signal) {
       const record = find(name);
       await updateOci(record, liveOf(record), resources, signal);
+      deps.events.record(ociEvent(record, 'update'));
     },
     async stats(name, signal) {
       const record = find(name);
+      if (record.status === 'stopped') throw notRunningById(name.id);
       return await readStats(record, liveOf(record), signal);
     },
-    has: ({ scope, id }) => store.lookUp(scope, id) !== undefined,
+    has: (name) =>
+      store.lookUp(name.scope, name.id) !== undefined || deps.handedOver.runtimeOf(name) !== undefined,
+    async wantsHostNetwork(path, { files }, signal) {
+      const { plan } = await readBundle(path, files, signal);
+      return await isHostNetwork(plan.network, files, signal);
+    },
+    handedOver: deps.handedOver,
   };
 }

@@ -13,6 +13,11 @@ export function notRunning(): HrunError {
   return new HrunError('WRONG_STATE', 'container not running');
 }
 
+/** What 'events' says of one that has stopped. */
+export function notRunningById(id: string): HrunError {
+  return new HrunError('WRONG_STATE', `container with id ${id} is not running`);
+}
+
 export function notPaused(): HrunError {
   return new HrunError('WRONG_STATE', 'container not paused');
 }

@@ -16,8 +16,16 @@ const hostFiles: Readonly<
       'memory.failcnt',
       'memory.limit_in_bytes',
       'memory.stat',
+      ...['memory.memsw', 'memory.kmem', 'memory.kmem.tcp'].flatMap((name) =>
+        ['usage_in_bytes', 'max_usage_in_bytes', 'failcnt', 'limit_in_bytes'].map(
+          (file) => `${name}.${file}`,
+        ),
+      ),
     ],
-    v2: ['memory.current', 'memory.max', 'memory.events', 'memory.stat'],
+    v2: [
+      ...['memory.current', 'memory.max', 'memory.events', 'memory.stat'],
+      ...['memory.swap.current', 'memory.swap.max'],
+    ],
   },
   cpuacct: { v1: ['cpuacct.usage', 'cpuacct.usage_percpu', 'cpuacct.stat'], v2: [] },
   cpu: { v1: ['cpu.stat'], v2: ['cpu.stat'] },

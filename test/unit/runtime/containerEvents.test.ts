@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { eventsOfChange, owedEvents } from '../../../src/runtime/containerEvents.ts';
+import { eventsOfChange, lifeOf, owedEvents } from '../../../src/runtime/containerEvents.ts';
 import type { ContainerRecord, ContainerState } from '../../../src/runtime/containerRecord.ts';
 import { containerRecord } from '../../helpers/containerRecord.ts';
 
@@ -36,11 +36,11 @@ describe('events of a container', () => {
       timeNs: 0n,
     });
     const log = (...words: string[]) => words.map(told) as Parameters<typeof owedEvents>[0];
-    expect(actions(owedEvents(log('create', 'start'), [in_('exited')]))).to.deep.equal(['die']);
-    expect(actions(owedEvents(log('create'), [in_('running')]))).to.deep.equal(['start']);
+    expect(actions(owedEvents(log('create', 'start'), [lifeOf(in_('exited'))]))).to.deep.equal(['die']);
+    expect(actions(owedEvents(log('create'), [lifeOf(in_('running'))]))).to.deep.equal(['start']);
     expect(actions(owedEvents(log('create', 'start', 'die'), []))).to.deep.equal(['destroy']);
     expect(owedEvents(log('create', 'start', 'die', 'destroy'), [])).to.deep.equal([]);
-    expect(owedEvents(log('create', 'start'), [in_('running')])).to.deep.equal([]);
-    expect(owedEvents([], [in_('exited')])).to.deep.equal([]);
+    expect(owedEvents(log('create', 'start'), [lifeOf(in_('running'))])).to.deep.equal([]);
+    expect(owedEvents([], [lifeOf(in_('exited'))])).to.deep.equal([]);
   });
 });

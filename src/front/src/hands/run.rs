@@ -18,18 +18,17 @@ use super::{Refusal, text};
 const MOST_OUTPUT: u64 = 512 << 10;
 const LAST_WORDS: usize = 4 << 10;
 
+/// Makes this process another program, with its stdio, environment and descriptors; comes back only when that fails.
+pub fn become_program(request: &Value) -> Refusal {
+    match command(request) {
+        Ok(mut command) => refused(command.exec()),
+        Err(errno) => errno.into(),
+    }
+}
+
 /// Runs one program to its end: `stdin` is all it gets, its stdout is what comes back.
 pub fn run(request: &Value, stdin: &[u8]) -> Result<(Value, Vec<u8>), Refusal> {
-    let path = text(request, "path")?;
-    let refused = |error: io::Error| Refusal {
-        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-        message: String::new(),
-    };
-    let mut command = Command::new(path);
-    let arguments = strings(request, "args")?.unwrap_or_default();
-    if let Some((name, rest)) = arguments.split_first() {
-        command.arg0(name).args(rest);
-    }
+    let mut command = command(request)?;
     if let Some(environment) = strings(request, "env")? {
         command.env_clear();
         command.envs(environment.iter().filter_map(|variable| variable.split_once('=')));
@@ -59,6 +58,22 @@ pub fn run(request: &Value, stdin: &[u8]) -> Result<(Value, Vec<u8>), Refusal> {
     let child = command.spawn().map_err(refused)?;
     let limit = request["timeoutMs"].as_u64().filter(|&limit| limit > 0);
     Ok(follow(child, stdin, limit.map(Duration::from_millis)))
+}
+
+fn command(request: &Value) -> Result<Command, Errno> {
+    let mut command = Command::new(text(request, "path")?);
+    let arguments = strings(request, "args")?.unwrap_or_default();
+    if let Some((name, rest)) = arguments.split_first() {
+        command.arg0(name).args(rest);
+    }
+    Ok(command)
+}
+
+fn refused(error: io::Error) -> Refusal {
+    Refusal {
+        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+        message: String::new(),
+    }
 }
 
 fn follow(mut child: Child, stdin: &[u8], limit: Option<Duration>) -> (Value, Vec<u8>) {

@@ -256,6 +256,35 @@ fn requests_of_one_handle_keep_their_order() {
 }
 
 #[test]
+fn becomes_another_program_with_all_that_it_has() {
+    let place = Place::new();
+    let daemon = Daemon::listen(&place);
+    let front = Front::spawn(
+        place
+            .command(["run"])
+            .current_dir(place.path())
+            .env("GREETING", "hello"),
+    );
+    let pid = front.pid();
+    let (connection, _) = daemon.accept_command();
+    let mut lent = Lent {
+        connection,
+        front,
+        place,
+        last: 0,
+    };
+    let missing = lent.call(json!({ "op": "become", "path": "/nope", "args": ["nope"] }), b"");
+    assert_eq!(missing.errno, Errno::ENOENT);
+    let script = "echo $$ $GREETING $0 $1; grep SigBlk /proc/self/status; exit 7";
+    let args = ["name", "-c", script, "first", "second"];
+    lent.ask(json!({ "op": "become", "path": "sh", "args": args }), b"");
+    let (code, stdout, _) = lent.front.finish();
+    assert_eq!(code, Some(7));
+    assert_eq!(stdout, format!("{pid} hello first second\nSigBlk:\t0000000000000000\n"));
+    assert!(lent.connection.next().is_none());
+}
+
+#[test]
 fn handles_die_with_their_connection() {
     let place = Place::new();
     let daemon = Daemon::listen(&place);

@@ -55,6 +55,31 @@ describe("runc's command line", () => {
     expect((await runCli(['oci', 'kill'])).stderr).to.contain('requires a minimum of 1 argument');
   });
 
+  it('shows the help of a verb that was misused, and answers 1', async () => {
+    for (const argv of [
+      ['oci', 'exec'],
+      ['oci', 'exec', '--bogus', 'c', 'true'],
+      ['update', '--cpu-share', 'x', 'c'],
+    ]) {
+      const { code, stdout, stderr } = await runCli(argv);
+      expect(code, argv.join(' ')).to.equal(1);
+      expect(stdout).to.match(/^Incorrect Usage: .+\n\nNAME:\n {3}hrun (exec|update) - /);
+      expect(stderr).to.match(/^time=.+ level=error msg=/);
+    }
+  });
+
+  it('says with runc what failed', async () => {
+    const said = async (...argv: string[]) =>
+      (await runCli(argv, { oci: { create: async () => missing(), stats: async () => missing() } })).stderr;
+    expect(await said('create', '--bundle', '/b', 'c')).to.contain('msg="runc create failed: container');
+    expect(await said('oci', 'run', '--detach', '--bundle', '/b', 'c')).to.contain(
+      'msg="runc run failed: container',
+    );
+    expect(await said('update', '--l3-cache-schema', 'x', 'c')).to.contain(
+      'Intel RDT/CAT: l3 cache schema is not',
+    );
+  });
+
   it('takes signals by name or number, and refuses others in the words of runc', async () => {
     const sent: number[] = [];
     const oci = { has: () => true, kill: async (_: unknown, signal: number) => void sent.push(signal) };
