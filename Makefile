@@ -112,9 +112,10 @@ durability: build test-packages ## kill QEMU under a SQLite writer, ROUNDS times
 ACCEPT ?= ../shared/accept
 
 .PHONY: conformance
-conformance: build ## put hrun in runc's place under podman, dockerd and containerd, then run the OCI validation suite
+conformance: build ## put hrun in runc's place under podman, dockerd and containerd (and its CRI), then run the OCI validation suite
 	@build/install-packages test/conformance/packages.txt
 	test/conformance/managers $(ACCEPT) $(abspath $(FRONT))
+	test/conformance/cri $(abspath $(FRONT))
 	test/conformance/oci-validation $(abspath $(FRONT))
 
 .PHONY: bench
