@@ -10,6 +10,8 @@ import { execs } from './cases/execs.ts';
 import { imageReads } from './cases/imageReads.ts';
 import { jail } from './cases/jail.ts';
 import { launches } from './cases/launches.ts';
+import { managers } from './cases/managers.ts';
+import { ociVerbs } from './cases/ociVerbs.ts';
 import { unpacking } from './cases/unpack.ts';
 import { compareResults } from './compare.ts';
 import { hostFacts } from './hostFacts.ts';
@@ -24,7 +26,10 @@ const usage = `Measures hrun against raw QEMU, podman and runc, in turn, so that
   node test/bench/main.ts --compare BEFORE.json AFTER.json
 `;
 
-const groups: readonly Group[] = [launches, jail, execs, bursts, density, unpacking, imageReads, commands];
+const groups: readonly Group[] = [
+  ...[launches, jail, execs, bursts, density, unpacking, imageReads, commands],
+  ...[managers, ociVerbs],
+];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

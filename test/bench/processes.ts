@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
@@ -9,6 +10,22 @@ export async function mustRun(argv: readonly string[], env?: NodeJS.ProcessEnv):
   const [file = '', ...args] = argv;
   const { stdout } = await execute(file, args, { maxBuffer: 2 ** 26, ...(env && { env }) });
   return stdout.trimEnd();
+}
+
+/**
+ * The median of ten runs in a row, milliseconds: hyperfine subtracts what starting a process from here costs.
+ * @param directory for its output
+ */
+export async function wallMs(
+  argv: readonly string[],
+  directory: string,
+  env: NodeJS.ProcessEnv,
+): Promise<number> {
+  const output = join(directory, 'hyperfine.json');
+  const options = ['--warmup', '1', '--runs', '10', '--shell=none', '--export-json', output];
+  await mustRun(['hyperfine', ...options, argv.join(' ')], env);
+  const { results }: { results: { median: number }[] } = JSON.parse(await readFile(output, 'utf8'));
+  return (results[0]?.median ?? Number.NaN) * 1000;
 }
 
 /** The version that a tool tells, or why there is none. */

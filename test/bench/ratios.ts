@@ -3,6 +3,8 @@ import { commandCases } from './cases/commands.ts';
 import { execCases } from './cases/execs.ts';
 import { readCases } from './cases/imageReads.ts';
 import { launchCases } from './cases/launches.ts';
+import { managerCases, managerNames, managers } from './cases/managers.ts';
+import { ociVerbs, quickVerbs, verbCase } from './cases/ociVerbs.ts';
 import type { Ratio } from './results.ts';
 import { median } from './stats.ts';
 
@@ -27,6 +29,24 @@ export function ratiosOf(record: Recorder): Ratio[] {
     ...ratio('pooled run / podman run with crun', '', 'launch', [pooled, crun]),
     ...ratio('exec / podman exec with runc', '≤ 0.4', 'exec', [execCases.hrun, execCases.runc]),
     ...ratio('image read in a container / on the host', '', 'read', [readCases.guest, readCases.host]),
+    ...managerNames.flatMap((manager) => underManager(record, manager)),
+    ...quickVerbs.flatMap((verb) =>
+      ratio(`hrun ${verb} / runc ${verb}`, '≤ 1', ociVerbs.name, [
+        verbCase('hrun', verb),
+        verbCase('runc', verb),
+      ]),
+    ),
     ...ratio('hrun ps / runc list', '≤ 0.5', 'command', [commandCases.ps, commandCases.runcList]),
   ];
+}
+
+/** A launch under a manager boots a microVM: it may cost that much more than runc. */
+function underManager(record: Recorder, manager: (typeof managerNames)[number]): Ratio[] {
+  const of = (name: string) => record.samples(managers.name, name);
+  const hrun = of(managerCases.run(manager, 'hrun'));
+  const runc = of(managerCases.run(manager, 'runc'));
+  const boot = of(managerCases.rawBoot);
+  if ([hrun, runc, boot].some((samples) => samples.length === 0)) return [];
+  const value = median(hrun) / (median(runc) + 1.3 * median(boot));
+  return [{ name: `${manager} run with hrun / (with runc + 1.3 raw boots)`, target: '≤ 1', value }];
 }

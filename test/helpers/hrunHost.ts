@@ -39,7 +39,7 @@ export interface HrunHost extends AsyncDisposable {
   ok(args: readonly string[], options?: CommandOptions): Promise<string>;
   start(args: readonly string[], options?: SpawnOptions): ChildProcess;
   /** Another program that calls this host's hrun. */
-  startOther(program: string, args: readonly string[]): ChildProcess;
+  startOther(program: string, args: readonly string[], output?: 'pipe' | 'ignore'): ChildProcess;
   readonly path: string;
   daemonPid(): Promise<number>;
   /** Processes whose environment or command line names this host's directories or microVMs. */
@@ -98,7 +98,8 @@ export async function newHrunHost({
     env,
     hrun,
     start,
-    startOther: (program, args) => spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] }),
+    startOther: (program, args, output = 'pipe') =>
+      spawn(program, args, { env, stdio: ['ignore', output, output] }),
     path: hrunPath,
     processes,
     ok: async (args, options) => {

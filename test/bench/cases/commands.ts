@@ -1,10 +1,9 @@
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hrunPath } from '../../helpers/hrunHost.ts';
 import { alternate, type Bench, type Group, timed } from '../bench.ts';
-import { cpuMs, memoryOf, mustRun } from '../processes.ts';
+import { cpuMs, memoryOf, wallMs } from '../processes.ts';
 
 const idleWatchMs = 5_000;
 
@@ -23,7 +22,10 @@ export const commands: Group = {
       [commandCases.ps]: [hrunPath, 'ps'],
       [commandCases.runcList]: ['runc', '--root', join(host.directory, 'runc'), 'list'],
     };
-    const cases = Object.entries(argvs).map(([name, argv]) => ({ name, sample: () => wallMs(argv, bench) }));
+    const cases = Object.entries(argvs).map(([name, argv]) => ({
+      name,
+      sample: () => wallMs(argv, host.directory, host.env),
+    }));
     await alternate(group, cases, bench);
     const frontDoor = await frontDoorMemory(bench);
     record.add(group, 'front door, RSS', frontDoor.rssMiB, 'MiB');
@@ -42,15 +44,6 @@ export const commands: Group = {
     record.add(group, 'daemon, idle CPU', (((await cpuMs(pid)).own - before) / idleWatchMs) * 100, '%');
   },
 };
-
-/** The mean of ten runs in a row: hyperfine subtracts what starting a process from here costs. */
-async function wallMs(argv: readonly string[], { host }: Bench): Promise<number> {
-  const output = join(host.directory, 'hyperfine.json');
-  const options = ['--warmup', '1', '--runs', '10', '--shell=none', '--export-json', output];
-  await mustRun(['hyperfine', ...options, argv.join(' ')], host.env);
-  const { results }: { results: { median: number }[] } = JSON.parse(await readFile(output, 'utf8'));
-  return (results[0]?.median ?? Number.NaN) * 1000;
-}
 
 async function firstCommandMs({ host }: Bench): Promise<number> {
   await host.ok(['daemon', 'stop']);
