@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { makeBundle } from '../../helpers/bundle.ts';
 import { hrunPath } from '../../helpers/hrunHost.ts';
 import { type Bench, type Group, timed } from '../bench.ts';
@@ -41,13 +43,16 @@ export const ociVerbs: Group = {
           const argv = argvOf(runtime, verb, ...words);
           record.add(ociVerbs.name, verbCase(runtime, verb), await wallMs(argv, host.directory, host.env));
         }
+        const { pid }: { pid: number } = JSON.parse(
+          await mustRun(argvOf(runtime, 'state', 'bench'), host.env),
+        );
         await mustRun(argvOf(runtime, 'kill', 'bench', 'KILL'), host.env);
-        // What is deleted has ended: how long the end takes is no matter of `delete`.
-        while (!(await mustRun(argvOf(runtime, 'state', 'bench'), host.env)).includes('"stopped"'));
+        // As managers do, who learn of the end from their child: how long that takes is no matter of `delete`.
+        while (await isAlive(pid)) await sleep(1);
         await measure(runtime, 'delete', 'bench');
       }
     }
-    await addPhases(bench);
+    await addPhases(bundle, bench);
   },
 };
 
@@ -59,13 +64,19 @@ async function runQuietly(argv: readonly string[], { host }: Bench): Promise<voi
   if (code !== 0) throw new Error(`${argv.join(' ')} gave ${code}`);
 }
 
+/** One that nobody has waited for yet is as good as gone. */
+async function isAlive(pid: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => ') X');
+  return !['Z', 'X'].includes(status.slice(status.lastIndexOf(')') + 2)[0] ?? '');
+}
+
 /** From the events of the launches: what each phase of `create` took. */
-async function addPhases({ host, record }: Bench): Promise<void> {
+async function addPhases(bundle: string, { host, record }: Bench): Promise<void> {
   const filters = ['--filter', 'event=launch', '--filter', 'container=bench'];
   const text = await host.ok(['events', '--since', '24h', '--until', '0s', ...filters, '--format', 'json']);
   for (const line of text.split('\n').filter((one) => one !== '')) {
     const { Actor }: { Actor: { Attributes: Record<string, string> } } = JSON.parse(line);
-    if (Actor.Attributes.bundle === undefined) continue;
+    if (Actor.Attributes.bundle !== bundle) continue;
     for (const [name, value] of Object.entries(Actor.Attributes)) {
       if (!name.startsWith('phase.')) continue;
       record.add(ociVerbs.name, `hrun create: ${name.slice('phase.'.length)}`, Number(value));
