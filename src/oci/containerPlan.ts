@@ -80,7 +80,7 @@ export function hostPlanOf(spec: RuntimeSpec): HostPlan {
   if (process === undefined) throw invalidField('process', 'process property must not be empty');
   checkLinux(spec);
   const { network, joined } = planNamespaces(linux);
-  const planned = planMounts(spec.mounts);
+  const planned = planMounts(spec);
   return {
     root,
     binds: planned.flatMap((mount) => (mount.kind === 'bind' ? mount.bind : [])),
@@ -114,7 +114,7 @@ export function guestContainerOf(spec: RuntimeSpec, context: GuestContext): Gues
   const { linux, process } = spec;
   if (process === undefined) throw invalidField('process', 'process property must not be empty');
   const { fresh, joined } = planNamespaces(linux);
-  const planned = planMounts(spec.mounts);
+  const planned = planMounts(spec);
   return {
     containerId: context.containerId,
     rootfs: { case: 'share', value: context.root },

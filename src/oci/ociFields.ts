@@ -43,10 +43,10 @@ export const fieldTable: Readonly<Record<string, FieldEntry>> = {
     "a bind is part of the share; `/proc`, `/sys`, `/sys/fs/cgroup` and `/dev/mqueue` are the guest's",
   ),
   'mounts[].options': both(
-    "all of the spec's; read-only is enforced by the host too; propagation ends at the VM; those of a file system have no effect on a bind, as with runc; `idmap`, `remount` are refused",
+    "all of the spec's; read-only is enforced by the host too; propagation ends at the VM; those of a file system have no effect on a bind, as with runc; `idmap` and `ridmap` as below; `remount` is refused",
   ),
-  'mounts[].uidMappings': refused('a file system of the host cannot be mapped inside the guest'),
-  'mounts[].gidMappings': refused('as uidMappings'),
+  'mounts[].uidMappings': host("an idmapped mount of the host's kernel below the share; of a bind only"),
+  'mounts[].gidMappings': host('as uidMappings'),
   'process.terminal': both("the pty is the guest's, the console socket gets one of the host's"),
   'process.consoleSize': guest(),
   'process.user': guest(),

@@ -1,5 +1,6 @@
 import type { GuestMount } from './guestRequest.ts';
-import type { MountSpec } from './runtimeSpec.ts';
+import type { IdMappingSpec } from './linuxSpec.ts';
+import type { MountSpec, RuntimeSpec } from './runtimeSpec.ts';
 import { invalidField, unsupportedField } from './specFailure.ts';
 
 /** A directory or file of the host that the container sees. */
@@ -12,6 +13,16 @@ export interface HostBind {
   readonly destination: string;
   readonly readonly: boolean;
   /** With everything that is mounted below the source. */
+  readonly recursive: boolean;
+  /** How the owners of its files are shown. */
+  readonly idMap?: IdMap;
+}
+
+/** Owners of files: `containerID` is an id of the file system, `hostID` what it is shown as (an idmapped mount of Linux). */
+export interface IdMap {
+  readonly uids: readonly IdMappingSpec[];
+  readonly gids: readonly IdMappingSpec[];
+  /** `ridmap`: of what is mounted below too. */
   readonly recursive: boolean;
 }
 
@@ -35,22 +46,24 @@ const kernelDirectories: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** In the order of config.json. @throws HrunError SPEC_INVALID, SPEC_UNSUPPORTED */
-export function planMounts(mounts: readonly MountSpec[]): PlannedMount[] {
-  return mounts.map((mount, index) => planMount(mount, index));
+export function planMounts({ mounts, linux }: Pick<RuntimeSpec, 'mounts' | 'linux'>): PlannedMount[] {
+  return mounts.map((mount, index) => planMount(mount, index, linux));
 }
 
-function planMount(mount: MountSpec, index: number): PlannedMount {
+function planMount(mount: MountSpec, index: number, linux: RuntimeSpec['linux']): PlannedMount {
   const field = `mounts.${index}`;
   if (mount.destination === '') throw invalidField(`${field}.destination`, 'must not be empty');
   // Deprecated, and still taken by runc.
   const destination = mount.destination.startsWith('/') ? mount.destination : `/${mount.destination}`;
-  refuseIdMap(mount, field);
   if (mount.options.includes('remount'))
     throw unsupportedField(`${field}.options`, 'nothing is mounted there yet');
-  const options = mount.options.filter((option) => option !== 'bind');
-  const isBind =
-    mount.type === 'bind' || options.length < mount.options.length || mount.options.includes('rbind');
-  if (!isBind) return { kind: 'kernel', mount: kernelMount(mount, destination, field) };
+  const idMap = idMapOf(mount, linux, field);
+  const options = mount.options.filter((option) => !['bind', 'idmap', 'ridmap'].includes(option));
+  const isBind = mount.type === 'bind' || mount.options.some((option) => ['bind', 'rbind'].includes(option));
+  if (!isBind) {
+    if (idMap !== undefined) throw unsupportedField(field, 'only a bind can show other owners (idmap)');
+    return { kind: 'kernel', mount: kernelMount(mount, destination, field) };
+  }
   if (mount.source === '') throw invalidField(`${field}.source`, 'a bind needs a source');
   const type = kernelDirectories.get(withoutTrailingSlash(mount.source));
   if (type !== undefined) {
@@ -66,6 +79,7 @@ function planMount(mount: MountSpec, index: number): PlannedMount {
     destination,
     readonly: isReadonly(options),
     recursive: options.includes('rbind'),
+    ...(idMap && { idMap }),
   };
   return { kind: 'bind', bind, options };
 }
@@ -82,12 +96,24 @@ function kernelMount({ type, source, options }: MountSpec, destination: string, 
   return { destination, options: [...options], source: { case: 'kernel', value } };
 }
 
-function refuseIdMap({ options, uidMappings, gidMappings }: MountSpec, field: string): void {
-  const why = 'a file system of the host cannot be mapped inside the guest';
-  if (options.includes('idmap') || options.includes('ridmap'))
-    throw unsupportedField(`${field}.options`, why);
-  if (uidMappings.length > 0) throw unsupportedField(`${field}.uidMappings`, why);
-  if (gidMappings.length > 0) throw unsupportedField(`${field}.gidMappings`, why);
+/** Without ranges of its own a mount that is to be mapped has those of the container's user namespace (config.md, "mounts"). */
+function idMapOf(
+  { options, uidMappings, gidMappings }: MountSpec,
+  linux: RuntimeSpec['linux'],
+  field: string,
+): IdMap | undefined {
+  const asked = options.findLast((option) => option === 'idmap' || option === 'ridmap');
+  const own = uidMappings.length > 0 || gidMappings.length > 0;
+  if (asked === undefined && !own) return undefined;
+  const uids = own ? uidMappings : (linux?.uidMappings ?? []);
+  const gids = own ? gidMappings : (linux?.gidMappings ?? []);
+  if (uids.length === 0 || gids.length === 0) {
+    throw invalidField(
+      `${field}.uidMappings`,
+      'an idmapped mount needs uidMappings and gidMappings, or a user namespace that has both',
+    );
+  }
+  return { uids, gids, recursive: asked === 'ridmap' };
 }
 
 /** The later of two opposites wins. */

@@ -136,6 +136,12 @@ export interface StandInRequest {
     readonly create: boolean;
     readonly recursive?: boolean;
     readonly at?: string;
+    /** Ranges of ids: as the file system has them, as they are shown, how many. */
+    readonly idMap?: {
+      readonly uids: readonly (readonly [number, number, number])[];
+      readonly gids: readonly (readonly [number, number, number])[];
+      readonly recursive: boolean;
+    };
   }[];
   readonly server?: readonly string[];
   readonly stdio?: 'none' | 'inherit' | 'terminal';

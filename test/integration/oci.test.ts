@@ -293,6 +293,37 @@ describe("in runc's place", () => {
     expect(await readFile(join(bundle, 'rootfs/made'), 'utf8')).to.equal('up\n');
   });
 
+  it('shows the owners of a bind as they are mapped, both ways', async () => {
+    const data = join(host.directory, 'mapped');
+    await mkdir(data);
+    await writeFile(join(data, 'file'), 'x');
+    const ranges = (hostID: number) => [{ containerID: 0, hostID, size: 100 }];
+    const mappings = { uidMappings: ranges(1000), gidMappings: ranges(2000) };
+    const bind = { destination: '/d', type: 'bind', source: data, options: ['rbind', 'idmap'] };
+    const script = 'stat -c "%u %g" /d/file; chown 1007:2008 /d/file; stat -c "%u %g" /d/file';
+    await config({ args: ['sh', '-c', script], mounts: [{ ...bind, ...mappings }] });
+    expect(await runOci()).to.deep.equal({ code: 0, stdout: '1000 2000\n1007 2008\n', stderr: '' });
+    const given = await stat(join(data, 'file'));
+    expect([given.uid, given.gid]).to.deep.equal([7, 8]);
+    // Without ranges of its own, those of the user namespace: root of the container is who owns the files on disk.
+    const namespaces = ['pid', 'network', 'ipc', 'uts', 'mount', 'user'].map((type) => ({ type }));
+    await config({
+      args: ['sh', '-c', 'echo y > /d/new; stat -c "%u %g" /d/new /d/file'],
+      mounts: [bind],
+      linux: { namespaces, uidMappings: ranges(1000), gidMappings: ranges(2000) },
+    });
+    expect(await runOci()).to.deep.equal({ code: 0, stdout: '0 0\n7 8\n', stderr: '' });
+    const made = await stat(join(data, 'new'));
+    expect([made.uid, made.gid]).to.deep.equal([0, 0]);
+    // The kernel says of its own file systems which cannot do it.
+    await config({ args: ['true'], mounts: [{ ...bind, ...mappings, source: '/sys/kernel' }] });
+    const { code, stderr } = await runOci();
+    expect([code, stderr.includes('cannot map the owners (idmap) of /sys/kernel')], stderr).to.deep.equal([
+      1,
+      true,
+    ]);
+  });
+
   it('runs one more process, in the foreground and detached, each with a stand-in', async () => {
     const pid = await running('c', { args: ['sleep', '1000'] });
     const result = await host.hrun(

@@ -60,16 +60,32 @@ pub fn restrict(tree: &OwnedFd, readonly: bool) -> Result<(), Errno> {
         propagation: 0,
         userns_fd: 0,
     };
+    set_attributes(tree, &attributes, true)
+}
+
+/// Shows the owners of files as a user namespace maps them: inside are the ids of the file system. The tree must be nowhere yet.
+pub fn map_owners(tree: &OwnedFd, namespace: &impl AsRawFd, recursive: bool) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    set_attributes(tree, &attributes, recursive)
+}
+
+fn set_attributes(tree: &OwnedFd, attributes: &libc::mount_attr, recursive: bool) -> Result<(), Errno> {
+    let depth = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the structure has the size that is given and lives through the call.
     let done = unsafe {
-        let (empty, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH | libc::AT_RECURSIVE);
+        let (empty, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH | depth);
         let size = size_of::<libc::mount_attr>();
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             empty,
             flags,
-            &attributes,
+            attributes as *const libc::mount_attr,
             size,
         )
     };

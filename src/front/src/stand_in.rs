@@ -4,6 +4,7 @@ mod console;
 mod context;
 mod lent;
 mod outgrow;
+mod owners;
 mod points;
 mod request;
 mod server;

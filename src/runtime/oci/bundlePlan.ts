@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import type { RuntimeSpec } from '../../oci/runtimeSpec.ts';
-import { planMounts } from '../../oci/specMounts.ts';
+import { type IdMap, planMounts } from '../../oci/specMounts.ts';
 import type { StandInRequest } from '../callerFiles.ts';
 
 /** Which directories and files of the caller a container needs, and what the guest finds them as. */
@@ -26,7 +26,7 @@ export function planShares(spec: RuntimeSpec, rootfs: string, bundle: string, pr
   const shares: StandInRequest['shares'][number][] = [
     { name: root, path: rootfs, readonly: spec.root?.readonly === true, create: false, recursive: true },
   ];
-  for (const planned of planMounts(spec.mounts)) {
+  for (const planned of planMounts(spec)) {
     const { destination } = planned.kind === 'bind' ? planned.bind : planned.mount;
     const path = posix.normalize(destination);
     // What the guest mounts there itself hides what lies below it on the host.
@@ -36,14 +36,20 @@ export function planShares(spec: RuntimeSpec, rootfs: string, bundle: string, pr
       if (visible) mountPoints.push({ path, directory: true });
       continue;
     }
-    const { index, source, readonly, recursive } = planned.bind;
+    const { index, source, readonly, recursive, idMap } = planned.bind;
     const name = `${prefix}${index}`;
     sources.set(index, name);
     if (visible) mountPoints.push({ path, share: name });
     const share = { name, path: posix.resolve(bundle, source), readonly, create: false, recursive };
-    shares.push({ ...share, ...(visible && { at: path }) });
+    shares.push({ ...share, ...(visible && { at: path }), ...(idMap && { idMap: rangesOf(idMap) }) });
   }
   return { shares, mountPoints, root, sources };
+}
+
+function rangesOf({ uids, gids, recursive }: IdMap): NonNullable<SharePlan['shares'][number]['idMap']> {
+  const ranges = (mappings: IdMap['uids']) =>
+    mappings.map(({ containerID, hostID, size }) => [containerID, hostID, size] as const);
+  return { uids: ranges(uids), gids: ranges(gids), recursive };
 }
 
 function isBelow(path: string, above: string): boolean {

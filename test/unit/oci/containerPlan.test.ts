@@ -267,9 +267,23 @@ describe('the plan of a config.json', () => {
       /unsupported: .*mounts\.0\.type: a file system "ext4"/,
     ],
     [
-      'an id-mapped mount',
+      'an id-mapped mount without ranges',
       { mounts: [{ destination: '/x', type: 'bind', source: '/y', options: ['idmap'] }] },
-      /unsupported: .*mounts\.0\.options/,
+      /mounts\.0\.uidMappings: .* needs uidMappings and gidMappings/,
+    ],
+    [
+      'an id-mapped mount of the kernel',
+      {
+        mounts: [
+          {
+            destination: '/x',
+            type: 'tmpfs',
+            uidMappings: [{ containerID: 0, hostID: 5, size: 1 }],
+            gidMappings: [{ containerID: 0, hostID: 5, size: 1 }],
+          },
+        ],
+      },
+      /unsupported: .*mounts\.0: only a bind/,
     ],
     [
       'a seccomp listener',

@@ -5,6 +5,8 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use serde_json::Value;
 
+use super::owners::IdMap;
+
 /// Why there is no stand-in: an errno for programs, a sentence for people.
 #[derive(Debug)]
 pub struct Trouble {
@@ -69,6 +71,7 @@ pub struct Share {
     pub recursive: bool,
     /// Where in the root it is seen too.
     pub at: Option<PathBuf>,
+    pub id_map: Option<IdMap>,
 }
 
 pub struct MountPoint {
@@ -238,6 +241,10 @@ fn shares(value: &Value) -> Result<Vec<Share>, Trouble> {
             create: item["create"].as_bool().unwrap_or(false),
             recursive: item["recursive"].as_bool().unwrap_or(true),
             at: item["at"].as_str().map(PathBuf::from),
+            id_map: match &item["idMap"] {
+                Value::Null => None,
+                map => Some(IdMap::parse(map).ok_or_else(|| invalid("idMap is not as it must be"))?),
+            },
         });
     }
     Ok(shares)
@@ -305,6 +312,9 @@ mod tests {
             json!({ "controlPath": "/c", "stdio": 7 }),
             json!({ "controlPath": "/c", "shares": {} }),
             json!({ "controlPath": "/c", "shares": [{ "name": "a", "path": "/" }] }),
+            json!({ "controlPath": "/c", "shares": [{ "name": "a", "path": "/", "readonly": true, "idMap": {} }] }),
+            json!({ "controlPath": "/c", "shares": [{ "name": "a", "path": "/", "readonly": true,
+                "idMap": { "uids": [[0, 1]], "gids": [], "recursive": false } }] }),
         ];
         for request in requests {
             assert!(parse(request.clone()).is_err(), "{request}");

@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{chdir, getegid, geteuid, pivot_root};
 
+use super::owners::IdMap;
 use super::points::{make_in, open_in};
 use super::request::{MountPoint, PointKind, Request, Share, Trouble, Why, invalid};
 use crate::mounts;
@@ -41,11 +42,15 @@ impl Tree {
             Some("mode=0755,size=1m,nr_inodes=2048"),
         )
         .why_of("cannot mount a tmpfs on", &path)?;
-        for source in &sources {
+        let maps = sources
+            .iter()
+            .map(|source| source.share.id_map.as_ref().map(IdMap::namespace).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        for (source, map) in sources.iter().zip(&maps) {
             if request.root.as_ref() == Some(&source.share.name) {
                 make_points(&source.file, &request.mount_points, &sources);
             }
-            source.attach(&path.join(&source.share.name))?;
+            source.attach(&path.join(&source.share.name), map.as_ref())?;
         }
         let readonly = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(NONE, &path, NONE, readonly, NONE).why("cannot make the tree read-only")?;
@@ -193,13 +198,27 @@ impl Source<'_> {
         })
     }
 
-    fn attach(&self, target: &Path) -> Result<(), Trouble> {
+    /// `map`: the user namespace that says how its owners are shown.
+    fn attach(&self, target: &Path, map: Option<&File>) -> Result<(), Trouble> {
         let named = |error: std::io::Result<()>| error.why_of("cannot share", &self.share.path);
         match self.is_directory {
             true => named(DirBuilder::new().mode(0o755).create(target))?,
             false => named(File::create_new(target).map(drop))?,
         }
-        self.bind(target).why_of("cannot share", &self.share.path)
+        match (map, &self.share.id_map) {
+            (Some(map), Some(IdMap { recursive, .. })) => self
+                .bind_mapped(target, map, *recursive)
+                .why_of("cannot map the owners (idmap) of", &self.share.path),
+            _ => self.bind(target).why_of("cannot share", &self.share.path),
+        }
+    }
+
+    /// Without a way for kernels that lack the calls: they cannot map owners either.
+    fn bind_mapped(&self, target: &Path, map: &File, recursive: bool) -> Result<(), Errno> {
+        let copy = mounts::copy_tree(&self.file, self.share.recursive)?;
+        mounts::map_owners(&copy, map, recursive)?;
+        mounts::restrict(&copy, self.share.readonly)?;
+        mounts::attach(&copy, target)
     }
 
     fn bind(&self, target: &Path) -> Result<(), Errno> {

@@ -169,3 +169,22 @@ fn lends_its_shares_to_the_server_of_another() {
     second.exit(its, 0);
     first.exit(connection, 0);
 }
+
+#[test]
+fn shows_owners_as_they_are_mapped() {
+    let mut wanted = request(script("exec sleep 1000"));
+    let map = json!({ "uids": [[0, 100_000, 10]], "gids": [[0, 200_000, 10]], "recursive": false });
+    wanted["shares"][2]["idMap"] = map;
+    let standing = standing(wanted);
+    let (mut connection, _) = standing.dial_any();
+    let inside = |path: &str| format!("/proc/{}/root/{path}", standing.pid);
+    let found = fs::metadata(inside("made/data/file")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (100_000, 200_000));
+    std::os::unix::fs::chown(inside("made/data/file"), Some(100_007), Some(200_008)).unwrap();
+    let found = fs::metadata(standing.path().join("data/file")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (7, 8));
+    let other = fs::metadata(inside("etc/hosts")).unwrap();
+    assert_eq!((other.uid(), other.gid()), (0, 0));
+    connection.send(kind::EXIT, &[&[0]]);
+    connection.until(kind::EXIT_ACK);
+}

@@ -35,4 +35,32 @@ describe('the shares of a bundle', () => {
       [3, 'x-3'],
     ]);
   });
+
+  it('maps owners as a mount says, or as the user namespace of the container does', () => {
+    const ranges = (hostID: number) => [{ containerID: 0, hostID, size: 10 }];
+    const bind = { destination: '/a', type: 'bind', source: '/a' };
+    const spec = parseRuntimeSpec(
+      Buffer.from(
+        JSON.stringify({
+          ociVersion: '1.2.0',
+          root: { path: 'rootfs' },
+          mounts: [
+            { ...bind, options: ['bind', 'idmap'] },
+            { ...bind, options: ['bind', 'ridmap'], uidMappings: ranges(7), gidMappings: ranges(8) },
+            { ...bind, options: ['bind'], uidMappings: ranges(7), gidMappings: ranges(8) },
+            { ...bind, options: ['bind'] },
+          ],
+          linux: { uidMappings: ranges(100), gidMappings: ranges(200) },
+        }),
+      ),
+    );
+    const maps = planShares(spec, '/b/rootfs', '/b', '').shares.map(({ idMap }) => idMap);
+    expect(maps).to.deep.equal([
+      undefined,
+      { uids: [[0, 100, 10]], gids: [[0, 200, 10]], recursive: false },
+      { uids: [[0, 7, 10]], gids: [[0, 8, 10]], recursive: true },
+      { uids: [[0, 7, 10]], gids: [[0, 8, 10]], recursive: false },
+      undefined,
+    ]);
+  });
 });
