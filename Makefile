@@ -114,9 +114,9 @@ ACCEPT ?= ../shared/accept
 .PHONY: conformance
 conformance: build ## put hrun in runc's place under podman, dockerd and containerd (and its CRI), then run the OCI validation suite
 	@build/install-packages test/conformance/packages.txt
-	test/conformance/managers $(ACCEPT) $(abspath $(FRONT))
-	test/conformance/cri $(abspath $(FRONT))
-	test/conformance/oci-validation $(abspath $(FRONT))
+	status=0; for suite in "managers $(ACCEPT)" cri oci-validation; do \
+	  test/conformance/$$suite $(abspath $(FRONT)) || status=1; \
+	done; exit $$status
 
 .PHONY: bench
 bench: build ## measure against raw QEMU, podman and runc (ROUNDS=20); raw samples, a table and plots in bench-results/
