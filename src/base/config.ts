@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { errnoOf, HrunError, messageOf } from './errors.ts';
+import { findTool } from './findTool.ts';
 import { type JailStep, jailSteps } from './jailSteps.ts';
 import { parseTemplateScope, type WishedScope } from './templateScope.ts';
 import { parseSize } from './units.ts';
@@ -49,7 +50,7 @@ const ConfigFile = z.strictObject({
   poolRefillPauseMs: z.int().nonnegative().default(200),
   poolMemory: sizeBytes.prefault('1g'),
   poolMinAvailablePercent: z.int().min(0).max(90).default(10),
-  network: z.enum(['bridge', 'none']).optional(),
+  network: z.enum(['bridge', 'user', 'none']).optional(),
   bridge: z
     .string()
     .regex(/^[a-zA-Z0-9_.-]{1,15}$/)
@@ -95,7 +96,7 @@ export interface Config {
   readonly poolMemoryBytes: number;
   readonly poolMinAvailablePercent: number;
   /** Network of a container that asks for none in particular; undefined: loopback only. */
-  readonly defaultNetwork: 'bridge' | undefined;
+  readonly defaultNetwork: 'bridge' | 'user' | undefined;
   /** Name of the bridge of the network `bridge`. */
   readonly bridge: string;
   /** Its ranges; that of IPv6 may be empty. */
@@ -181,10 +182,11 @@ export function parseConfig(text: string, path: string): Config {
   };
 }
 
-/** Only root can make one. */
-function networkOf(network: 'bridge' | 'none' | undefined): 'bridge' | undefined {
-  const chosen = network ?? (process.getuid?.() === 0 ? 'bridge' : 'none');
-  return chosen === 'bridge' ? chosen : undefined;
+/** A bridge is root's; others have a network where passt is installed. */
+function networkOf(network: 'bridge' | 'user' | 'none' | undefined): 'bridge' | 'user' | undefined {
+  const own = () => (findTool('passt') === undefined ? 'none' : 'user');
+  const chosen = network ?? (process.getuid?.() === 0 ? 'bridge' : own());
+  return chosen === 'none' ? undefined : chosen;
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {

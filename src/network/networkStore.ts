@@ -13,6 +13,7 @@ import {
   parsePrefix,
 } from './ipAddress.ts';
 import { type NetworkDefinition, NetworkDefinitionSchema } from './networkDefinition.ts';
+import { userNetworkName } from './userNetwork.ts';
 
 export interface NetworkRequest {
   readonly name: string;
@@ -32,7 +33,7 @@ const pools = [
   ...Array.from({ length: 13 }, (_, index) => `172.${index + 19}.0.0/16`),
   ...Array.from({ length: 15 }, (_, index) => `192.168.${(index + 1) * 16}.0/20`),
 ];
-const reservedNames = ['host', 'none', 'default', 'container'];
+const reservedNames = ['host', 'none', 'default', 'container', userNetworkName];
 const leastHosts = { 4: 30, 6: 126 } as const;
 
 /** The networks there are: the built-in one and the user's, one file each. */

@@ -64,7 +64,7 @@ export async function openCniNetworking(
   return {
     names: nameFiles(withServers, { endpoints: [], gateway: undefined, hostSearch: resolvConf.search }),
     async connect(guest, signal) {
-      await guest.vm.plugNic(0, nic.tap.fd, signal);
+      await guest.vm.plugNic(0, { kind: 'tap', fd: nic.tap.fd }, signal);
       nic.tap[Symbol.dispose]();
       const { client } = await guest.agent(signal);
       await configureGuestNetwork(client, [nic.guest], signal);

@@ -1,6 +1,7 @@
 import { HrunError } from '../base/errors.ts';
 import { attachedInterface } from '../network/attachedInterface.ts';
 import type { ContainerNetwork } from '../network/containerNetwork.ts';
+import { userNetworkName } from '../network/userNetwork.ts';
 import { configureGuestNetwork } from './configureGuestNetwork.ts';
 import { attachRequest, readResolvConf } from './containerNetworking.ts';
 import type { ContainerRecord } from './containerRecord.ts';
@@ -28,7 +29,9 @@ export async function connectContainer(
       known
         ? `endpoint with name ${record.name} already exists in network ${definition.name}`
         : `container ${record.name} is connected to network ${other.network}, and its microVM has one network device`,
-      known ? {} : { hint: `hrun network disconnect ${other.network} ${record.name}` },
+      known || other.network === userNetworkName
+        ? {}
+        : { hint: `hrun network disconnect ${other.network} ${record.name}` },
     );
   }
   const connection: Connection = { network: definition.name, ...wish, aliases: [...wish.aliases] };
@@ -78,7 +81,7 @@ async function connectLive(
   await using undo = new AsyncDisposableStack();
   const place = undo.use(await deps.networks.attach(caller.openNetns(), request, signal));
   using tap = place.tap;
-  await live.guest.vm.plugNic(0, tap.fd, signal);
+  await live.guest.vm.plugNic(0, { kind: 'tap', fd: tap.fd }, signal);
   const { client } = await live.guest.agent(signal);
   await configureGuestNetwork(client, [attachedInterface(place.endpoint, place.network, 'eth0')], signal);
   await deps.store.update(id, { endpoints: [place.endpoint] });

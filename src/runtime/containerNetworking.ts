@@ -4,6 +4,7 @@ import type { ContainerNetwork } from '../network/containerNetwork.ts';
 import type { Attached, NewlyAttached } from '../network/fabric.ts';
 import { readIp } from '../network/ipAddress.ts';
 import type { NetworkDefinition } from '../network/networkDefinition.ts';
+import { userNetworkName } from '../network/userNetwork.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { adoptCniNetworking, openCniNetworking } from './cniNetworking.ts';
 import { configureGuestNetwork } from './configureGuestNetwork.ts';
@@ -11,12 +12,13 @@ import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
 import { nameFiles } from './guestNames.ts';
 import type { ContainerNetworking, NetworkCaller } from './networkCaller.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
+import { checkUserNetwork, openUserNetworking } from './userNetworking.ts';
 
 /** `--network cni:NAME`. */
 const cniPrefix = 'cni:';
 const maxResolvConfBytes = 64 * 1024;
 
-type NetworkingDeps = Pick<RuntimeDeps, 'config' | 'log' | 'networks' | 'networkStore' | 'store'>;
+type NetworkingDeps = Pick<RuntimeDeps, 'config' | 'log' | 'networks' | 'networkStore' | 'store' | 'vmm'>;
 
 /**
  * Finds the container a place in each of its networks, in the caller's network namespace, and writes it down.
@@ -34,6 +36,7 @@ export async function openContainerNetworking(
   const host = await readResolvConf(caller.files, signal);
   const cniName = cniNameOf(network);
   if (cniName !== undefined) return await openCniNetworking(record, cniName, host, deps, caller);
+  if (isUserNetwork(network)) return await openUserNetworking(record, host, deps, caller, signal);
   await using undo = new AsyncDisposableStack();
   const upstream = network.dns.length > 0 ? network.dns : host.servers;
   const attached: NewlyAttached[] = [];
@@ -50,7 +53,7 @@ export async function openContainerNetworking(
     names: nameFiles(config, { ...namesOf(attached), hostSearch: host.search }),
     async connect(guest, connecting) {
       for (const [slot, { tap }] of attached.entries()) {
-        await guest.vm.plugNic(slot, tap.fd, connecting);
+        await guest.vm.plugNic(slot, { kind: 'tap', fd: tap.fd }, connecting);
         tap[Symbol.dispose]();
       }
       const { client } = await guest.agent(connecting);
@@ -66,6 +69,10 @@ export async function openContainerNetworking(
 function cniNameOf({ connections }: ContainerNetwork): string | undefined {
   const name = connections[0]?.network;
   return name?.startsWith(cniPrefix) ? name.slice(cniPrefix.length) : undefined;
+}
+
+function isUserNetwork({ connections }: ContainerNetwork): boolean {
+  return connections[0]?.network === userNetworkName;
 }
 
 /** The places of a container that an earlier daemon started. */
@@ -162,15 +169,20 @@ export async function readResolvConf(
 
 /** @throws HrunError NOT_FOUND, or INVALID_ARGUMENT for what a network cannot give */
 export function checkConnections(
-  { connections, ports }: ContainerNetwork,
+  network: ContainerNetwork,
   { networkStore }: Pick<RuntimeDeps, 'networkStore'>,
 ): void {
-  for (const { network } of connections) if (!network.startsWith(cniPrefix)) networkStore.find(network);
+  const { connections, ports } = network;
+  for (const connection of connections) {
+    const own = connection.network.startsWith(cniPrefix) || connection.network === userNetworkName;
+    if (!own) networkStore.find(connection.network);
+  }
   if (connections.length > 1) {
     throw new HrunError('INVALID_ARGUMENT', `a microVM has one network device, not ${connections.length}`, {
       hint: 'name one network',
     });
   }
+  if (isUserNetwork(network)) checkUserNetwork(network);
   if (connections.length === 0 && ports.length > 0) {
     throw new HrunError('INVALID_ARGUMENT', 'ports cannot be published without a network', {
       hint: 'leave --network none, or --publish, away',

@@ -1,6 +1,6 @@
 import { access, constants, readFile, stat, statfs } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
 import { HrunError, messageOf } from '../base/errors.ts';
+import { findTool } from '../base/findTool.ts';
 import type { JailFinding } from '../vmm/jail/examine.ts';
 import type { DoctorCheck } from './views.ts';
 
@@ -113,7 +113,7 @@ async function channelFinding(): Promise<Finding> {
 }
 
 async function toolFinding(tool: string, missing: 'warn' | 'fail', remedy: string): Promise<Finding> {
-  const path = await findTool(tool);
+  const path = findTool(tool);
   return path === undefined
     ? { status: missing, detail: `${tool} is not installed`, remedy }
     : { status: 'ok', detail: path };
@@ -130,14 +130,25 @@ async function shareFinding(deps: DoctorDeps): Promise<Finding> {
 }
 
 async function networkFinding(): Promise<Finding> {
+  if (process.geteuid?.() !== 0) return userNetworkFinding();
   const missing: string[] = [];
-  for (const tool of ['nft']) if ((await findTool(tool)) === undefined) missing.push(tool);
+  if (findTool('nft') === undefined) missing.push('nft');
   if (!(await isReadWritable('/dev/net/tun'))) missing.push('/dev/net/tun');
   if (missing.length === 0) return { status: 'ok', detail: 'nftables and /dev/net/tun are there' };
   return {
     status: 'warn',
     detail: `missing: ${missing.join(', ')}`,
     remedy: 'containers have loopback only; install nftables for networks',
+  };
+}
+
+function userNetworkFinding(): Finding {
+  const passt = findTool('passt');
+  if (passt !== undefined) return { status: 'ok', detail: `the network user, by ${passt}` };
+  return {
+    status: 'warn',
+    detail: 'passt is not installed',
+    remedy: 'containers have loopback only; install passt for a network without root',
   };
 }
 
@@ -170,19 +181,6 @@ async function memoryFinding(): Promise<Finding> {
   const detail = `${(bytes / gibibyte).toFixed(1)} GiB available`;
   if (bytes >= gibibyte) return { status: 'ok', detail };
   return { status: 'warn', detail, remedy: 'a microVM of default size wants 576 MiB' };
-}
-
-async function findTool(tool: string): Promise<string | undefined> {
-  const path = `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`;
-  for (const directory of path.split(delimiter).filter(Boolean)) {
-    const candidate = join(directory, tool);
-    const executable = await access(candidate, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (executable) return candidate;
-  }
-  return undefined;
 }
 
 async function isReadWritable(path: string): Promise<boolean> {

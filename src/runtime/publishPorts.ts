@@ -2,6 +2,7 @@ import { HrunError } from '../base/errors.ts';
 import type { PortWish } from '../network/containerNetwork.ts';
 import type { Endpoint, PublishedPort } from '../network/endpoint.ts';
 import type { Fabric } from '../network/fabric.ts';
+import { userNetworkName } from '../network/userNetwork.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
@@ -45,6 +46,13 @@ function placeOf(
   const endpoint = state.endpoints?.[0];
   const fabric = endpoint && networks.fabricOfTap(endpoint.tap);
   if (fabric !== undefined && endpoint !== undefined) return { fabric, endpoint };
+  if (endpoint?.network === userNetworkName) {
+    throw new HrunError(
+      'WRONG_STATE',
+      `ports of network ${userNetworkName} are published when the container starts, not later`,
+      { hint: 'use --publish with run or create' },
+    );
+  }
   throw new HrunError('WRONG_STATE', `container ${name} does not run in a network`, {
     hint: 'ports of a container that is to be made are published with --publish',
   });

@@ -34,10 +34,9 @@ function netNamespaceOf(fd: number, subject = `fd ${fd}`): NetNamespace {
   try {
     // entering proves what it is, and whether this process may
     enter(fd, subject, () => undefined);
-    const { dev, ino } = fstatSync(fd, { bigint: true });
     return {
       fd,
-      identity: `${dev}:${ino}`,
+      identity: identityOf(fd),
       run: (work) => enter(fd, subject, work),
       [Symbol.dispose]: () => closeSync(fd),
     };
@@ -96,15 +95,26 @@ let home: number | undefined;
 
 function enter<T>(fd: number, subject: string, work: () => T): T {
   home ??= openSync('/proc/thread-self/ns/net', 'r');
+  // to be where one is already needs no rights
+  if (identityOf(fd) === identityOf(home)) return synchronous(work);
   const { setns } = libc();
   checked(setns(fd, CLONE_NEWNET), 'setns', subject);
   try {
-    const result = work();
-    // what it still has to do would happen at home
-    if (result instanceof Promise) throw new Error('only synchronous work can be done in a namespace');
-    return result;
+    return synchronous(work);
   } finally {
     // from the wrong namespace nothing right can be done any more
     if (setns(home, CLONE_NEWNET) !== 0) process.abort();
   }
+}
+
+function synchronous<T>(work: () => T): T {
+  const result = work();
+  // what it still has to do would happen at home
+  if (result instanceof Promise) throw new Error('only synchronous work can be done in a namespace');
+  return result;
+}
+
+function identityOf(fd: number): string {
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return `${dev}:${ino}`;
 }

@@ -57,6 +57,13 @@ export interface VmRequest {
   readonly cgroups?: readonly string[];
 }
 
+/** What a guest's network device is connected to. */
+export interface NicCable {
+  /** An open tap, or a connected stream socket that carries frames, each after its length in four bytes, big endian. */
+  readonly kind: 'tap' | 'socket';
+  readonly fd: number;
+}
+
 export type DiskSlot = 'image' | 'scratch';
 
 /** A guest saved by `MicroVm.save`. Every clone maps its RAM copy-on-write. */
@@ -102,10 +109,10 @@ export interface MicroVm extends AsyncDisposable {
   plugOpenDisk(disk: OpenDisk, signal: AbortSignal): Promise<void>;
   unplugDisk(serial: string, signal: AbortSignal): Promise<void>;
   /**
-   * Connects the network device `slot` (from 0) to an open tap, which the VMM keeps a copy of until `unplugNic`. The
+   * Connects the network device `slot` (from 0) to a cable, which the VMM keeps a copy of until `unplugNic`. The
    * guest's device is there from the start, its MAC address is the guest's to set.
    */
-  plugNic(slot: number, tapFd: number, signal: AbortSignal): Promise<void>;
+  plugNic(slot: number, cable: NicCable, signal: AbortSignal): Promise<void>;
   unplugNic(slot: number, signal: AbortSignal): Promise<void>;
   /** Gives a slot its disk, or takes it away again. The guest sees the same device, still of the size it began with. */
   fillSlot(slot: DiskSlot, disk: Disk | 'empty', signal: AbortSignal): Promise<void>;

@@ -50,7 +50,11 @@ export function addNetworkFlags(command: Command): void {
   command.option('--ip6 <address>', 'IPv6 address of the container', address);
   command.option('--mac-address <address>', 'MAC address of the container', checked(parseMac));
   command.option('--net-rate <size>', 'Most bytes per second in each direction', checked(parseRate));
-  addList(command, '--network <network>', 'Connect to a network: NAME, cni:NAME, or none (default: bridge)');
+  addList(
+    command,
+    '--network <network>',
+    'Connect to a network: NAME, user, cni:NAME, or none (default: bridge as root, else user)',
+  );
   addList(command, '--net <network>', 'As --network');
   addList(command, '--network-alias <name>', 'Another name of the container in its network');
   addList(command, '-p, --publish <port>', 'Publish a port: [IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]');

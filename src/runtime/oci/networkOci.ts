@@ -39,7 +39,7 @@ export async function connectNetwork(
   await deps.store.update(record.id, { interfaces: nics.map(({ guest }) => guest.name) });
   const { guest } = live.sandbox;
   for (const [slot, { tap }] of nics.entries()) {
-    await guest.vm.plugNic(slot, tap.fd, signal);
+    await guest.vm.plugNic(slot, { kind: 'tap', fd: tap.fd }, signal);
     tap[Symbol.dispose]();
   }
   const { client } = await guest.agent(signal);

@@ -1,3 +1,4 @@
+import type { NicCable } from '../microVm.ts';
 import type { QmpConnection } from './qmp.ts';
 
 const undoLimitMs = 5000;
@@ -12,40 +13,41 @@ export async function disconnectNics(qmp: QmpConnection, slots: number, signal: 
   }
 }
 
-/** Puts a tap onto the hub of a network device. A failure leaves nothing plugged. */
+/** Puts a cable onto the hub of a network device. A failure leaves nothing plugged. */
 export async function plugNic(
   qmp: QmpConnection,
   slot: number,
-  tapFd: number,
+  { kind, fd }: NicCable,
   signal: AbortSignal,
 ): Promise<void> {
-  const { device, tap, port } = namesOf(slot);
+  const { device, cable, port } = namesOf(slot);
   await using undo = new AsyncDisposableStack();
   const afterwards = (command: string, parameters: object) =>
     undo.defer(() =>
       qmp.execute(command, parameters, AbortSignal.timeout(undoLimitMs)).then(nothing, nothing),
     );
-  await qmp.executeWithDescriptor('getfd', { fdname: tap }, tapFd, signal);
+  await qmp.executeWithDescriptor('getfd', { fdname: cable }, fd, signal);
   // taken over by netdev_add, so that this fails unless that did
-  afterwards('closefd', { fdname: tap });
-  await qmp.execute('netdev_add', { type: 'tap', id: tap, fd: tap }, signal);
-  afterwards('netdev_del', { id: tap });
-  await qmp.execute('netdev_add', { type: 'hubport', id: port, hubid: slot, netdev: tap }, signal);
+  afterwards('closefd', { fdname: cable });
+  // not "stream", which in QEMU 7.2 looks for the descriptor in a thread that knows no monitor
+  await qmp.execute('netdev_add', { type: kind, id: cable, fd: cable }, signal);
+  afterwards('netdev_del', { id: cable });
+  await qmp.execute('netdev_add', { type: 'hubport', id: port, hubid: slot, netdev: cable }, signal);
   afterwards('netdev_del', { id: port });
   await qmp.execute('set_link', { name: device, up: true }, signal);
   undo.move();
 }
 
-/** Takes the tap off again; QEMU's copy of its descriptor is closed then. @throws HrunError QEMU_FAILED without one */
+/** Takes the cable off again; QEMU's copy of its descriptor is closed then. @throws HrunError QEMU_FAILED without one */
 export async function unplugNic(qmp: QmpConnection, slot: number, signal: AbortSignal): Promise<void> {
-  const { device, tap, port } = namesOf(slot);
+  const { device, cable, port } = namesOf(slot);
   await qmp.execute('set_link', { name: device, up: false }, signal);
   await qmp.execute('netdev_del', { id: port }, signal);
-  await qmp.execute('netdev_del', { id: tap }, signal);
+  await qmp.execute('netdev_del', { id: cable }, signal);
 }
 
-function namesOf(slot: number): { readonly device: string; readonly tap: string; readonly port: string } {
-  return { device: `net${slot}`, tap: `tap${slot}`, port: `tap${slot}-port` };
+function namesOf(slot: number): { readonly device: string; readonly cable: string; readonly port: string } {
+  return { device: `net${slot}`, cable: `cable${slot}`, port: `cable${slot}-port` };
 }
 
 function nothing(): void {}

@@ -5,7 +5,7 @@ import type { HrunError } from '../../base/errors.ts';
 import type { ProcessIdentity } from '../../sys/processes.ts';
 import { connectVsock } from '../../sys/vsock.ts';
 import { leavePlace } from '../jail/placeVm.ts';
-import type { Disk, DiskSlot, MicroVm, OpenDisk, VmEnd, VmRecord } from '../microVm.ts';
+import type { Disk, DiskSlot, MicroVm, NicCable, OpenDisk, VmEnd, VmRecord } from '../microVm.ts';
 import { connectUnix } from './connectUnix.ts';
 import { ConsoleLog } from './consoleLog.ts';
 import { killEmulator } from './emulator.ts';
@@ -76,8 +76,8 @@ export class QemuMicroVm implements MicroVm {
     return unplugDisk(this.#qmp, serial, signal);
   }
 
-  plugNic(slot: number, tapFd: number, signal: AbortSignal): Promise<void> {
-    return plugNic(this.#qmp, slot, tapFd, signal);
+  plugNic(slot: number, cable: NicCable, signal: AbortSignal): Promise<void> {
+    return plugNic(this.#qmp, slot, cable, signal);
   }
 
   unplugNic(slot: number, signal: AbortSignal): Promise<void> {

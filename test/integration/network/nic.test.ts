@@ -101,7 +101,7 @@ describe('the network device of a microVM', () => {
       addAddress(socket, link.index, parsePrefix('10.9.0.1/24', 'the address'));
       addAddress(socket, link.index, parsePrefix('fd09::1/64', 'the address'));
       changeLink(socket, link.index, { up: true, mtu: 1400 }, name);
-      await guest.vm.plugNic(0, tap.fd, soon());
+      await guest.vm.plugNic(0, { kind: 'tap', fd: tap.fd }, soon());
       tap[Symbol.dispose]();
       expect(await ping('10.9.0.1'), name).to.equal(0);
       expect(await ping('fd09::1'), name).to.equal(0);
@@ -113,10 +113,12 @@ describe('the network device of a microVM', () => {
 
   it('is not left half plugged by a descriptor that is no tap', async () => {
     const { stdin } = process;
-    const failure = await guest.vm.plugNic(0, stdin.fd, soon()).catch((error: unknown) => error);
+    const failure = await guest.vm
+      .plugNic(0, { kind: 'tap', fd: stdin.fd }, soon())
+      .catch((error: unknown) => error);
     expect(failure).to.have.property('code', 'QEMU_FAILED');
     using tap = host.netns.run(() => openTap('tap-c'));
-    await guest.vm.plugNic(0, tap.fd, soon());
+    await guest.vm.plugNic(0, { kind: 'tap', fd: tap.fd }, soon());
     await guest.vm.unplugNic(0, soon());
   });
 
@@ -153,7 +155,7 @@ describe('the network device of a microVM', () => {
       plumbed.nics.map(({ guest: { name, mtu, addresses } }) => ({ name, mtu, addresses })),
     ).to.deep.equal([{ name: 'c0', mtu: 1450, addresses: ['10.1.0.2/24', 'fd01::2/64'] }]);
     for (const [slot, { tap }] of plumbed.nics.entries()) {
-      await guest.vm.plugNic(slot, tap.fd, soon());
+      await guest.vm.plugNic(slot, { kind: 'tap', fd: tap.fd }, soon());
       tap[Symbol.dispose]();
     }
     const interfaces = plumbed.nics.map(({ guest: nic }) => nic);
