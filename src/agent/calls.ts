@@ -10,11 +10,15 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
 import type { CallOptions, Client, ClientDuplexStream, Metadata, StatusObject } from '@grpc/grpc-js';
 import { abortable, withDeadline } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import { printable } from '../base/text.ts';
 import { agentFailure } from './failure.ts';
+
+/** Of one response, elements of lists counted each: the longest of the contract is one of 4096 processes. */
+const maxFields = 5000;
 
 /** What grpc-js needs of a call besides its method; loaded late, since grpc-js is large. */
 export interface Caller {
@@ -198,8 +202,22 @@ function codecOf<I extends DescMessage, O extends DescMessage>(
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     serialize: (message) => Buffer.from(toBinary(method.input, message)),
-    deserialize: (bytes) => fromBinary(method.output, bytes, { readUnknownFields: false }),
+    deserialize: (bytes) => {
+      refuseCrowded(bytes, method);
+      return fromBinary(method.output, bytes, { readUnknownFields: false });
+    },
   };
+}
+
+/** Decoded, two bytes of a message can be an object of a hundred: what counts is how many, not how long. */
+function refuseCrowded(bytes: Uint8Array, { name }: DescMethod): void {
+  const reader = new BinaryReader(bytes);
+  for (let fields = 0; reader.pos < reader.len; fields += 1) {
+    if (fields === maxFields)
+      throw new HrunError('AGENT_PROTOCOL', `the agent answered ${name} with more than ${maxFields} fields`);
+    const [field, type] = reader.tag();
+    reader.skip(type, field);
+  }
 }
 
 function noAnswer(method: DescMethod): HrunError {

@@ -58,6 +58,7 @@ class LinkStream extends Duplex {
   readonly #reader = new FrameReader();
   readonly #opened = Promise.withResolvers<void>();
   #isOpen = false;
+  #hasEnded = false;
   #strayFrameBytes = 0;
   #resumeWrite: (() => void) | undefined;
 
@@ -127,7 +128,7 @@ class LinkStream extends Duplex {
   #receive(bytes: Buffer): void {
     let wantsMore = true;
     for (const frame of this.#reader.read(bytes)) {
-      if (frame.epoch === this.#epoch && frame.flags === 0) wantsMore = this.#accept(frame) && wantsMore;
+      if (this.#isOfUse(frame)) wantsMore = this.#accept(frame) && wantsMore;
       else this.#strayFrameBytes += frame.data.length + frameHeaderBytes;
     }
     if (!wantsMore) this.#port.pause();
@@ -137,18 +138,25 @@ class LinkStream extends Duplex {
     }
   }
 
+  /** Whether a frame is one that may come now: any other could be sent without end. */
+  #isOfUse({ epoch, flags, type, data }: Frame): boolean {
+    if (epoch !== this.#epoch || flags !== 0 || this.#hasEnded) return false;
+    if (!this.#isOpen) return type === frameType.opened;
+    return type === frameType.close || (type === frameType.data && data.length > 0);
+  }
+
   /** @returns false when the consumer wants a pause */
   #accept({ type, data }: Frame): boolean {
-    if (type === frameType.opened && !this.#isOpen) {
+    if (type === frameType.opened) {
       this.#isOpen = true;
       this.#reader.droppedBytes = 0;
       this.#strayFrameBytes = 0;
       this.#opened.resolve();
-    } else if (type === frameType.data && this.#isOpen && data.length > 0) {
-      return this.push(data);
-    } else if (type === frameType.close && this.#isOpen) {
-      this.push(null);
+      return true;
     }
+    if (type === frameType.data) return this.push(data);
+    this.#hasEnded = true;
+    this.push(null);
     return true;
   }
 }

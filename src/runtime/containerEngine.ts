@@ -28,6 +28,9 @@ import type { ContainerSummary, LogChunk } from './views.ts';
 import { checkSources } from './volumes/checkSources.ts';
 import { makeVolumes } from './volumes/makeVolumes.ts';
 
+/** As far as a Date goes, milliseconds. */
+const maxDateMs = 8.64e15;
+
 /** What the container verbs mean. */
 export function containerEngine(deps: RuntimeDeps): ContainerEngine {
   const { store, live, events } = deps;
@@ -247,7 +250,8 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
         ppid: process.ppid,
         uid: process.uid,
         user: process.user,
-        startMs: Number(process.startRealtimeMs),
+        // the guest says it, and beyond this there is no date
+        startMs: Math.min(Number(process.startRealtimeMs), maxDateMs),
         cpuTimeMs: Number(process.cpuTimeMs),
         cpuPercent: process.cpuPercent,
         rssBytes: Number(process.rssBytes),

@@ -13,6 +13,8 @@ const inputWindowBytes = 64n * 1024n;
 /** The agent keeps 256 KiB unacknowledged; telling it at every quarter costs little and never stalls it. */
 const acknowledgeEveryBytes = 64n * 1024n;
 const longestPauseMs = 500;
+/** More than any process is given; offsets beyond do not fit into the wire's arithmetic. */
+const maxInputBytes = 2n ** 62n;
 
 /**
  * Takes the output of a process, in order, without gaps. While it waits the process is held back. Bytes are kept by the
@@ -37,6 +39,8 @@ export class GuestProcess {
   #safe: OutputPosition = { stdout: 0n, stderr: 0n };
   #told: OutputPosition = { stdout: 0n, stderr: 0n };
   #input = { accepted: 0n, closed: false };
+  /** Undefined until it is known what the process had already. */
+  #inputSent: bigint | undefined;
   #size: TerminalSize | undefined;
   readonly #unwanted = new Set<OutputStream>();
   #inputListeners = new Set<() => void>();
@@ -58,6 +62,7 @@ export class GuestProcess {
    */
   attachEarly(client: Pick<AgentClient, 'attach'>, signal: AbortSignal): void {
     const { containerId, processId } = this;
+    this.#inputSent = 0n;
     this.#early = client.attach({ containerId, processId, stdoutOffset: 0n, stderrOffset: 0n }, signal);
     this.#early.catch(() => {}); // told by `follow`
   }
@@ -195,7 +200,12 @@ export class GuestProcess {
     next[stream] += BigInt(fresh.length);
   }
 
+  /** @throws HrunError AGENT_PROTOCOL for input that was never sent; how far an earlier daemon came, only the agent knows */
   #acceptInput(offset: bigint, closed: boolean): void {
+    if (offset > (this.#inputSent ?? maxInputBytes)) {
+      throw new HrunError('AGENT_PROTOCOL', `the agent accepted input up to byte ${offset}, which was not sent`);
+    }
+    this.#inputSent ??= offset;
     if (offset < this.#input.accepted) return;
     this.#input = { accepted: offset, closed: closed || this.#input.closed };
     for (const listener of [...this.#inputListeners]) listener();
@@ -229,6 +239,7 @@ export class GuestProcess {
         end = offset + BigInt(data.length);
         await this.#whenInputFits(end, signal);
         if (this.#input.closed) return;
+        if (end > (this.#inputSent ?? 0n)) this.#inputSent = end;
         await attachment.send({ case: 'stdin', value: { offset, data } });
       }
     }

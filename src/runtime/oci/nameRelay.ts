@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { NameRelay } from '../../agent/client.ts';
 import { isHrunError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { askUpstream } from '../../network/resolverUpstream.ts';
@@ -11,6 +12,7 @@ import type { CallerFiles } from '../callerFiles.ts';
 /** Where dockerd's name server listens, inside the network namespace of a container. */
 const dockerResolver = '127.0.0.11';
 const minimumQueryBytes = 12;
+const maxWaitingQueries = 256;
 const maxResolvConfBytes = 64 * 1024;
 const longestPauseMs = 1000;
 
@@ -65,15 +67,34 @@ export async function asksDockerResolver(
 async function relayOnce(guest: GuestVm, netns: NetNamespace, signal: AbortSignal): Promise<void> {
   const { client } = await guest.agent(signal);
   using relay = await client.relayNames(dockerResolver, signal);
+  await answerQueries(relay, (query, transport) =>
+    askUpstream(netns, [dockerResolver], query, transport, signal),
+  );
+}
+
+/**
+ * Passes queries to `ask` and its answers back until the relay ends. At most 256 wait for an answer, which the agent heeds
+ * (agent.proto): each takes a socket here, so what comes beyond from one that does not is dropped.
+ */
+export async function answerQueries(
+  relay: Pick<NameRelay, 'queries' | 'answer'>,
+  ask: (query: Buffer, transport: 'tcp' | 'udp') => Promise<Uint8Array | undefined>,
+): Promise<void> {
+  let waiting = 0;
   for await (const { id, data, overStream } of relay.queries) {
+    if (waiting === maxWaitingQueries) continue;
+    waiting += 1;
     const query = Buffer.from(data);
     const asked =
       query.length < minimumQueryBytes
         ? Promise.resolve(undefined)
-        : askUpstream(netns, [dockerResolver], query, overStream ? 'tcp' : 'udp', signal);
+        : ask(query, overStream ? 'tcp' : 'udp');
     void asked
       .catch(() => undefined)
       .then((answer) => relay.answer({ id, data: answer ?? new Uint8Array() }))
-      .catch(() => {}); // the relay has ended, and whoever asked asks again
+      .catch(() => {}) // the relay has ended, and whoever asked asks again
+      .finally(() => {
+        waiting -= 1;
+      });
   }
 }

@@ -40,6 +40,9 @@ export class QemuMicroVm implements MicroVm {
   readonly #exited: Promise<string>;
   readonly #end = Promise.withResolvers<VmEnd>();
   #killed = false;
+  #askingStatus = false;
+  #statusIsOld = false;
+  #endSeen = false;
   #agentSocket: Socket | undefined;
 
   constructor({ record, qmp, exited, status }: VmParts) {
@@ -129,12 +132,20 @@ export class QemuMicroVm implements MicroVm {
     if (event === 'STOP') void this.#askStatus();
   }
 
+  /** One question at a time: an emulator that was taken over could cause any number of them. */
   async #askStatus(): Promise<void> {
-    const status = await this.#qmp
-      .execute('query-status', {}, AbortSignal.timeout(consoleLimitMs))
-      .then(parseStatus)
-      .catch(() => undefined); // then the connection is closing, and its end tells
-    if (status !== undefined) this.#handleStatus(status);
+    this.#statusIsOld = true;
+    if (this.#askingStatus) return;
+    this.#askingStatus = true;
+    while (this.#statusIsOld) {
+      this.#statusIsOld = false;
+      const status = await this.#qmp
+        .execute('query-status', {}, AbortSignal.timeout(consoleLimitMs))
+        .then(parseStatus)
+        .catch(() => undefined); // then the connection is closing, and its end tells
+      if (status !== undefined) this.#handleStatus(status);
+    }
+    this.#askingStatus = false;
   }
 
   #handleStatus(status: string): void {
@@ -145,6 +156,8 @@ export class QemuMicroVm implements MicroVm {
   }
 
   async #endByGuest(): Promise<void> {
+    if (this.#endSeen) return;
+    this.#endSeen = true;
     const tail = await this.#console.read(AbortSignal.timeout(consoleLimitMs)).catch(() => '');
     // with panic=-1 a panic ends like a reboot; only the console tells them apart
     this.#end.resolve({ kind: tail.includes('Kernel panic - not syncing') ? 'guest-panic' : 'guest-reset' });

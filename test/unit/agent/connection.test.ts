@@ -270,6 +270,17 @@ describe('the agent client', () => {
     });
   });
 
+  it('refuses an answer that would be much larger than it looks', async () => {
+    const handlers: Handlers = {
+      listProcesses: (_call, answer) => answer(null, { processes: Array.from({ length: 100_000 }, () => ({})) }),
+    };
+    await withAgent(handlers, async ({ client }) => {
+      const failure = await failureOf(client.listProcesses('c', soon()));
+      expect(failure).to.have.property('code', 'AGENT_PROTOCOL');
+      expect(failure).to.have.property('message').that.contains('more than 5000 fields');
+    });
+  });
+
   it('refuses a chunk above the limit of the contract', async () => {
     const handlers: Handlers = {
       attach: (call) =>

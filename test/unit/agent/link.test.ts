@@ -125,6 +125,34 @@ describe('the link', () => {
     expect((await failed)[0]).to.have.property('code', 'AGENT_PROTOCOL');
   });
 
+  for (const [what, send] of [
+    ['opens again and again', (guest: GuestLink) => guest.send(guest.epoch, frameType.opened)],
+    ['sends nothing, in frames', (guest: GuestLink) => guest.send(guest.epoch, frameType.data)],
+    [
+      'sends frames of a type that there is not',
+      (guest: GuestLink) => guest.send(guest.epoch, 9, Buffer.alloc(30_000)),
+    ],
+  ] as const) {
+    it(`gives up a guest that ${what}`, async () => {
+      const { stream, guest } = await openEcho();
+      const failed = once(stream, 'error');
+      for (let sent = 0; !stream.destroyed; sent += 1) {
+        expect(sent).to.be.lessThan(100_000);
+        send(guest);
+        if (sent % 500 === 0) await new Promise(setImmediate);
+      }
+      expect((await failed)[0]).to.have.property('code', 'AGENT_PROTOCOL');
+    });
+  }
+
+  it('takes nothing after the end', async () => {
+    const { stream, guest } = await openEcho();
+    guest.send(guest.epoch, frameType.data, Buffer.from('last'));
+    guest.send(guest.epoch, frameType.close);
+    guest.send(guest.epoch, frameType.data, Buffer.from('more'));
+    expect((await buffer(stream)).toString()).to.equal('last');
+  });
+
   it('lets a second host connection take over, mid-frame', async () => {
     // the port joins the bytes of both connections, as virtio-serial does
     const [wire, guestPort] = duplexPair();

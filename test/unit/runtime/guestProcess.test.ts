@@ -222,6 +222,21 @@ describe('the host end of a guest process', () => {
     await relay;
     expect(most).to.equal(window);
   });
+
+  for (const [what, offset] of [
+    ['more input than it was sent', 5],
+    ['an offset that no counter goes up to', 2 ** 63],
+  ] as const) {
+    it(`does not believe an agent that accepted ${what}`, async () => {
+      const { source } = agentPlaying(async function* () {
+        yield accepted(0);
+        yield accepted(offset);
+        yield exit(0, 0);
+      });
+      const following = new GuestProcess(source, 'c', 'init').follow(start, async () => {}, never);
+      expect(await following.catch((error: unknown) => error)).to.have.property('code', 'AGENT_PROTOCOL');
+    });
+  }
 });
 
 function channelOf(text: string, forgotten: bigint[]): InputChannel {
