@@ -5,7 +5,7 @@ import { abortable } from '../base/abort.ts';
 import { HrunError } from '../base/errors.ts';
 import { isConnectionLoss } from '../pool/guestVm.ts';
 import type { InputChannel, TerminalSize } from './attachIo.ts';
-import type { OutputPosition, OutputStream } from './outputLog.ts';
+import type { OutputPosition, OutputStream } from './logRecord.ts';
 
 /** Of one InputChunk, and how far input may run ahead of what the agent has accepted (agent.proto). */
 const inputChunkBytes = 32 * 1024;
@@ -13,6 +13,8 @@ const inputWindowBytes = 64n * 1024n;
 /** The agent keeps 256 KiB unacknowledged; telling it at every quarter costs little and never stalls it. */
 const acknowledgeEveryBytes = 64n * 1024n;
 const longestPauseMs = 500;
+/** In a row, without a byte of output: a channel that works is lost with its microVM only. About 20 s. */
+const maxLosses = 50;
 /** More than any process is given; offsets beyond do not fit into the wire's arithmetic. */
 const maxInputBytes = 2n ** 62n;
 
@@ -32,6 +34,7 @@ export class GuestProcess {
   readonly containerId: string;
   readonly processId: string;
   readonly #guest: AgentSource;
+  readonly #maxPauseMs: number;
   #attachment: Attachment | undefined;
   #early: Promise<Attachment> | undefined;
   #lost = new AbortController();
@@ -45,8 +48,10 @@ export class GuestProcess {
   readonly #unwanted = new Set<OutputStream>();
   #inputListeners = new Set<() => void>();
 
-  constructor(guest: AgentSource, containerId: string, processId: string) {
+  /** @param maxPauseMs between attempts to reach the agent again */
+  constructor(guest: AgentSource, containerId: string, processId: string, maxPauseMs = longestPauseMs) {
     this.#guest = guest;
+    this.#maxPauseMs = maxPauseMs;
     this.containerId = containerId;
     this.processId = processId;
   }
@@ -75,7 +80,9 @@ export class GuestProcess {
   async follow(from: OutputPosition, sink: OutputSink, signal: AbortSignal): Promise<ProcessExit> {
     this.#safe = { ...from };
     const next: OutputPosition = { ...from };
-    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+    let losses = 0;
+    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, this.#maxPauseMs)) {
+      const had = next.stdout + next.stderr;
       try {
         const { client } = await this.#guest.agent(signal);
         const exit = await this.#attachOnce(client, next, sink, signal);
@@ -83,6 +90,13 @@ export class GuestProcess {
       } catch (error) {
         signal.throwIfAborted();
         if (!isConnectionLoss(error)) throw error;
+      }
+      losses = next.stdout + next.stderr > had ? 1 : losses + 1;
+      if (losses === maxLosses) {
+        throw new HrunError(
+          'AGENT_PROTOCOL',
+          `the agent lost its connection ${losses} times, with no output between`,
+        );
       }
       await sleep(pauseMs, undefined, { signal });
     }
@@ -203,7 +217,10 @@ export class GuestProcess {
   /** @throws HrunError AGENT_PROTOCOL for input that was never sent; how far an earlier daemon came, only the agent knows */
   #acceptInput(offset: bigint, closed: boolean): void {
     if (offset > (this.#inputSent ?? maxInputBytes)) {
-      throw new HrunError('AGENT_PROTOCOL', `the agent accepted input up to byte ${offset}, which was not sent`);
+      throw new HrunError(
+        'AGENT_PROTOCOL',
+        `the agent accepted input up to byte ${offset}, which was not sent`,
+      );
     }
     this.#inputSent ??= offset;
     if (offset < this.#input.accepted) return;

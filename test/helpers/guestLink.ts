@@ -19,6 +19,7 @@ export class GuestLink {
       for (const frame of this.#reader.read(bytes)) this.#handle(frame.epoch, frame.type, frame.data);
     });
     port.on('error', () => {});
+    port.on('close', () => this.#stream?.destroy());
   }
 
   get epoch(): bigint {

@@ -110,6 +110,8 @@ export class QemuMicroVm implements MicroVm {
   async kill(): Promise<void> {
     this.#killed = true;
     await killEmulator(this.#identity);
+    // whoever has its other end has no microVM to speak for
+    this.#agentSocket?.destroy();
     this.#end.resolve({ kind: 'killed' });
   }
 
@@ -166,6 +168,7 @@ export class QemuMicroVm implements MicroVm {
   async #handleClose(reason: HrunError): Promise<void> {
     // without its control channel it cannot be governed, so it does not go on
     await killEmulator(this.#identity).catch(() => {});
+    this.#agentSocket?.destroy();
     const detail = reason.code === 'QEMU_FAILED' ? reason.message : await this.#exited;
     this.#end.resolve(this.#killed ? { kind: 'killed' } : { kind: 'vmm-died', detail });
   }

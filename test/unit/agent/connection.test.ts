@@ -272,7 +272,8 @@ describe('the agent client', () => {
 
   it('refuses an answer that would be much larger than it looks', async () => {
     const handlers: Handlers = {
-      listProcesses: (_call, answer) => answer(null, { processes: Array.from({ length: 100_000 }, () => ({})) }),
+      listProcesses: (_call, answer) =>
+        answer(null, { processes: Array.from({ length: 100_000 }, () => ({})) }),
     };
     await withAgent(handlers, async ({ client }) => {
       const failure = await failureOf(client.listProcesses('c', soon()));

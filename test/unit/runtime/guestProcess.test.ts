@@ -99,6 +99,22 @@ describe('the host end of a guest process', () => {
     expect(opened[1]?.stdoutOffset).to.equal(0n);
   });
 
+  it('gives up an agent that only ever loses its connection', async () => {
+    const { source, opened } = agentPlaying(
+      ...Array.from({ length: 100 }, (_, index): Script => {
+        return async function* () {
+          // one that talks meanwhile is well
+          if (index === 20) yield chunk('x', 0);
+          if (index % 2 === 0) throw lost();
+        };
+      }),
+    );
+    const following = new GuestProcess(source, 'c', 'init', 1).follow(start, async () => {}, never);
+    const failure = await following.catch((error: unknown) => error);
+    expect(failure).to.have.property('code', 'AGENT_PROTOCOL');
+    expect(opened).to.have.length(70);
+  });
+
   it('acknowledges in large steps only', async () => {
     let process: GuestProcess | undefined;
     const size = 40 * 1024;

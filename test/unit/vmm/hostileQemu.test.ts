@@ -15,7 +15,13 @@ function takenOver(): { vm: QemuMicroVm; peer: Duplex; commands: { execute: stri
     commands.push(...lines.map((line) => JSON.parse(line)));
   });
   // no process has these ticks, so that none is killed
-  const record = { id: newVmId(), runDir: '/nowhere', pid: process.pid, pidStartTicks: '1', transport: 'serial' } as const;
+  const record = {
+    id: newVmId(),
+    runDir: '/nowhere',
+    pid: process.pid,
+    pidStartTicks: '1',
+    transport: 'serial',
+  } as const;
   const vm = new QemuMicroVm({ record, qmp: new QmpConnection(host, 'microVM x'), status: 'running' });
   return { vm, peer, commands };
 }

@@ -6,7 +6,8 @@ describe('names asked for by a guest', () => {
   it('are answered, however many: but not more than 256 at a time', async () => {
     const query = Buffer.alloc(12);
     async function* queries(count: number): AsyncGenerator<NameQuery> {
-      for (let id = 0; id < count; id += 1) yield { id, data: query, overStream: false } as NameQuery;
+      for (let id = 0; id < count; id += 1)
+        yield { $typeName: 'hrun.agent.v1.RelayNamesResponse', id, data: query, overStream: false };
     }
     const answered: (number | undefined)[] = [];
     const answer = async ({ id }: { readonly id?: number }) => void answered.push(id);
