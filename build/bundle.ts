@@ -2,14 +2,20 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFile, cp, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
 /**
  * Makes libexec of the distribution named as argument (default: dist): the daemon as one entry and its chunks, the
- * Node.js that runs it, koffi (native, so it cannot be bundled) and V8's compile cache of all of it.
+ * Node.js that runs it, koffi (native, so it cannot be bundled) and V8's compile cache of all of it. With
+ * `--crash-points` it is one for the tests of crashes (src/base/crashPoint.ts).
  */
 const root = join(import.meta.dirname, '..');
-const libexec = join(resolve(process.argv[2] ?? join(root, 'dist')), 'libexec');
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { 'crash-points': { type: 'boolean', default: false } },
+});
+const libexec = join(resolve(positionals[0] ?? join(root, 'dist')), 'libexec');
 /** Chunks of earlier builds are kept this long: a daemon that runs loads its own, by the hash in their names. */
 const keepChunksMs = 24 * 3600 * 1000;
 /** Some dependencies are CommonJS and call `require` at run time. */
@@ -27,6 +33,7 @@ const { outputFiles } = await build({
   platform: 'node',
   target: 'node24',
   external: ['koffi'],
+  define: { HRUN_CRASH_POINTS: String(values['crash-points']) },
   minifySyntax: true,
   minifyWhitespace: true,
   legalComments: 'none',

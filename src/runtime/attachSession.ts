@@ -11,7 +11,8 @@ import { followOutput } from './followOutput.ts';
 import type { GuestProcess } from './guestProcess.ts';
 import { initProcessId } from './launchContainer.ts';
 import type { LiveContainer } from './liveContainers.ts';
-import type { OutputLog, OutputPosition } from './outputLog.ts';
+import type { OutputPosition } from './logRecord.ts';
+import type { OutputLog } from './outputLog.ts';
 
 /** How long a workload whose stdout nobody reads has to notice. */
 const brokenPipeGraceMs = 2_000;

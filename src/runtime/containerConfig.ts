@@ -108,6 +108,7 @@ export function mergeContainerConfig(
     initramfsPath: host.initramfsPath,
     accelerator: request.accelerator ?? host.accelerator,
     cold: request.cold,
+    ...(request.log !== undefined && { log: { ...request.log } }),
     ...(request.allowWeakerJail && { allowWeakerJail: [...request.allowWeakerJail] }),
     templateScope: request.templateScope ?? host.templateScope,
     network: mergeNetwork(request.network, image.config.exposedPorts, host.defaultNetwork),

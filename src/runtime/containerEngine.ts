@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortable } from '../base/abort.ts';
+import { crashPoint } from '../base/crashPoint.ts';
 import { HrunError } from '../base/errors.ts';
 import { type ContainerId, newContainerId } from '../base/ids.ts';
 import { PhaseClock } from '../base/phases.ts';
@@ -76,6 +77,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     checkConnections(record.config.network, deps);
     signal.throwIfAborted();
     await store.add(record);
+    await crashPoint('create.recorded');
     try {
       // after the record, which keeps them from being removed
       await makeVolumes(record, request, deps.volumes, signal);

@@ -114,6 +114,10 @@ const ContainerConfigSchema = z.object({
   /** Whose guests its microVM may share memory with; absent in files of before there were clones. */
   templateScope: TemplateScopeSchema.default({ kind: 'host' }),
   network: ContainerNetworkSchema.default(noNetwork),
+  /** How much of its output is kept; absent: as the configuration says. */
+  log: z
+    .object({ maxBytes: z.int().positive().optional(), maxFiles: z.int().positive().optional() })
+    .optional(),
 });
 
 const ContainerStateSchema = z.object({
@@ -124,6 +128,8 @@ const ContainerStateSchema = z.object({
   logBase: z.object({ stdout: z.int(), stderr: z.int() }),
   exitCode: z.int().min(0).max(255),
   oomKilled: z.boolean(),
+  /** How its workload ended, while its microVM is still there: what the next daemon tells if this one dies now. */
+  exit: z.object({ code: z.int().min(0).max(255), oomKilled: z.boolean() }).optional(),
   /** Why the container ended, when it was not by the exit of its workload. */
   error: z.string(),
   /** While created or starting: what a failed start, or the next daemon, makes of the container. */

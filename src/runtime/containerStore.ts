@@ -1,10 +1,11 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileAtomically } from '../base/atomicFile.ts';
 import { Change } from '../base/change.ts';
+import { crashPoint } from '../base/crashPoint.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
 import { type ContainerId, parseContainerId } from '../base/ids.ts';
 import { KeyedMutex } from '../base/mutex.ts';
+import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 import {
   type ContainerConfig,
   type ContainerRecord,
@@ -196,6 +197,7 @@ export class ContainerStore {
     const known = this.known(id);
     const doomed = `${this.directoryOf(id)}.removing`;
     await rename(this.directoryOf(id), doomed);
+    await crashPoint('remove.renamed');
     this.#records.delete(id);
     this.#onChange(known, undefined);
     this.#changed.notify();
@@ -204,7 +206,7 @@ export class ContainerStore {
 
   async #write(record: ContainerRecord, durable: boolean): Promise<ContainerRecord> {
     const path = join(this.directoryOf(record.id), 'container.json');
-    await writeFileAtomically(path, JSON.stringify(record), { durable });
+    await writeStateFile(path, record, { durable });
     const before = this.#records.get(record.id);
     this.#records.set(record.id, record);
     this.#onChange(before, record);
@@ -219,7 +221,7 @@ async function readRecord(directory: string, id: ContainerId): Promise<Container
     const text = await readFile(path, 'utf8');
     // the host crashed before the first record reached its disk: nothing of it is there, or zeroes
     if (/^\0*$/.test(text)) return undefined;
-    const record = ContainerRecordSchema.parse(JSON.parse(text));
+    const record = ContainerRecordSchema.parse(parseStateText(text));
     if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
     return { ...record, id };
   } catch (cause) {

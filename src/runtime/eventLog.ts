@@ -3,7 +3,8 @@ import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { clip } from '../base/text.ts';
 import { followOutput } from './followOutput.ts';
-import { OutputLog, type OutputRecord } from './outputLog.ts';
+import type { OutputRecord } from './logRecord.ts';
+import { OutputLog } from './outputLog.ts';
 import type { EngineEvent } from './views.ts';
 
 /** Size of one of the two files, bytes: some five thousand events. */
@@ -42,7 +43,8 @@ export class EventLog implements EventSink, AsyncDisposable {
   }
 
   static async open(path: string, daemonLog: Log, maxBytes = maxFileBytes): Promise<EventLog> {
-    return new EventLog(await OutputLog.open(path, maxBytes), daemonLog);
+    const onLoss = (cause: unknown) => daemonLog.warn({ error: messageOf(cause) }, 'events are not kept');
+    return new EventLog(await OutputLog.open(path, { maxBytes, maxFiles: 2, onLoss }), daemonLog);
   }
 
   record({ type, action, id, attributes }: Omit<EngineEvent, 'timeNs'>): void {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { withCancel } from '../base/abort.ts';
+import { crashPoint } from '../base/crashPoint.ts';
 import { HrunError } from '../base/errors.ts';
 import type { AttachIo, OutputChannel } from './attachIo.ts';
 import { passOnClosedOutput, whenWritten } from './attachSession.ts';
@@ -9,7 +10,7 @@ import type { Ended } from './engine.ts';
 import { guestPrivileges } from './guestContainer.ts';
 import { GuestProcess } from './guestProcess.ts';
 import type { LiveContainer } from './liveContainers.ts';
-import type { OutputPosition, OutputStream } from './outputLog.ts';
+import type { OutputPosition, OutputStream } from './logRecord.ts';
 import type { ExecRequest } from './runRequest.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
@@ -68,6 +69,7 @@ export async function execProcess(
     },
     signal,
   );
+  await crashPoint('exec.created');
   tell(`exec_start: ${request.command.join(' ')}`);
   const process = new GuestProcess(live.guest, record.id, processId);
   const told = (exitCode: number) => tell('exec_die', { exitCode: String(exitCode) });
@@ -123,6 +125,7 @@ export async function attachToExec(
       await whenWritten(io, until);
       return exit.code;
     });
+    await crashPoint('exec.exited');
     onExit(code);
     await io.settle(code);
     await release(live, process);

@@ -1,11 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import {
-  type OutputLog,
-  type OutputPosition,
-  type OutputRecord,
-  outputLogFiles,
-  readRecord,
-} from './outputLog.ts';
+import { outputLogFiles } from './logFiles.ts';
+import { type OutputPosition, type OutputRecord, readRecord } from './logRecord.ts';
+import type { OutputLog } from './outputLog.ts';
 
 export interface FollowOptions {
   /** Where to begin; records below are skipped, one that straddles it is cut. */
@@ -42,6 +38,8 @@ export async function* followOutput(
   for (const [index, file] of opened.entries()) {
     const waitWhile = index === opened.length - 1 && options.follow ? generation : undefined;
     yield* recordsOf(reader, file, waitWhile, signal);
+    // one that is gone from its directory takes up room for as long as it is open
+    await file.close();
   }
   while (options.follow && log.generation !== generation) {
     generation = log.generation;
@@ -66,10 +64,13 @@ async function* recordsOf(
   for (let at = 0; ; ) {
     signal.throwIfAborted();
     // Taken before the read: what was appended before an end or a rotation is read before either is believed.
-    const { changes, ended, generation } = log;
+    const { changes, ended, generation, lengths } = log;
     const found = await readRecord(file, at, (await file.stat()).size);
     if (found === undefined) {
       if (waitWhile === undefined || ended || generation !== waitWhile) return;
+      // what is missing at the end, for a disk that was full, holds nobody back
+      Object.assign(position, lengths);
+      moved();
       if (log.changes === changes) await log.nextChange(signal);
       continue;
     }

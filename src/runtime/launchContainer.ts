@@ -2,7 +2,8 @@ import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MountInit, ProcessInit } from '../agent/types.ts';
 import { allSettled } from '../base/abort.ts';
-import { HrunError } from '../base/errors.ts';
+import { crashPoint } from '../base/crashPoint.ts';
+import { HrunError, messageOf } from '../base/errors.ts';
 import { exists } from '../base/exists.ts';
 import { parseVmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
@@ -83,6 +84,7 @@ export async function prepareContainer(
     await createDistinct(running.distinct, (inner) => client.createContainer(request, inner), signal);
   }
   phases.end('rootfs');
+  await crashPoint('start.created');
   const init = new GuestProcess(running.guest, record.id, initProcessId);
   const owned = undo.move();
   return {
@@ -178,6 +180,7 @@ export async function openContainerVm(
     isNew ? makeScratchDisk(scratchPath, config, reservation.scratchPath, deps, signal) : Promise.resolve(),
   ]);
   phases.end('disks');
+  await crashPoint('start.reserved');
   const shares = undo.use(await openShares(mounts.shares, runDir, files, await deps.shareServer(), signal));
   if (shares !== undefined) phases.end('share');
   const { guest, distinct } = undo.use(
@@ -193,6 +196,7 @@ export async function openContainerVm(
       signal,
     ),
   );
+  await crashPoint('start.booted');
   await mounts.plug(guest.vm, signal);
   const owned = undo.move();
   return {
@@ -216,12 +220,24 @@ function isDefaultShape(config: ContainerRecord['config'], deps: RuntimeDeps): b
   );
 }
 
+/** Of a container that says nothing; with a size alone it is one file, as with Docker. */
+const defaultLogFiles = 2;
+
 /** The output log of a container: of one that runs, only its watcher may open it. */
 export async function openContainerLog(
   record: ContainerRecord,
-  deps: Pick<RuntimeDeps, 'store' | 'config'>,
+  deps: Pick<RuntimeDeps, 'store' | 'config' | 'log'>,
 ): Promise<OutputLog> {
-  return await OutputLog.open(join(deps.store.directoryOf(record.id), 'output.log'), deps.config.logMaxBytes);
+  const { id, config } = record;
+  return await OutputLog.open(join(deps.store.directoryOf(id), 'output.log'), {
+    maxBytes: config.log?.maxBytes ?? deps.config.logMaxBytes,
+    maxFiles: config.log?.maxFiles ?? (config.log?.maxBytes === undefined ? defaultLogFiles : 1),
+    onLoss: (cause) =>
+      deps.log.warn(
+        { container: id, error: messageOf(cause) },
+        'output is not logged while there is no room',
+      ),
+  });
 }
 
 /** @param ready one that the guest has already */

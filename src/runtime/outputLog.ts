@@ -1,82 +1,81 @@
-import { type FileHandle, open, rename, stat } from 'node:fs/promises';
+import { type FileHandle, open, rm, statfs } from 'node:fs/promises';
+import { backoff } from '../base/backoff.ts';
 import { Change } from '../base/change.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
+import { dropOldFiles, type LogLimits, nextFilePath, outputLogFiles, rotateFiles } from './logFiles.ts';
+import {
+  headerBytes,
+  type OutputPosition,
+  type OutputRecord,
+  type OutputStream,
+  otherThan,
+  recordHeader,
+  scanRecords,
+} from './logRecord.ts';
+
+const start: OutputPosition = { stdout: 0n, stderr: 0n };
+/** Of the disk: left to state files, which tell how a container ended. It is looked at again after so much output. */
+const reservedBytes = 4 * 1024 * 1024;
+const lookEveryBytes = 256 * 1024;
+const never = new AbortController().signal;
+
+export interface LogOptions extends LogLimits {
+  /** Told when the disk is so full that something is left out; again once there was room. */
+  readonly onLoss?: (cause: unknown) => void;
+}
 
 /**
- * The output of a container's init process on disk: what `logs`, `attach` and a front door that comes back read.
- *
- * A file of records, each a 32-byte little-endian header and its bytes:
- *
- *     0  u8   stream: 1 stdout (with a terminal: everything), 2 stderr
- *     4  u32  length of the bytes, 1 to 1 MiB
- *     8  u64  offset of the first byte in its stream
- *    16  u64  length of the other stream so far
- *    24  u64  when the daemon received it, nanoseconds since the epoch
- *
- * So the last record tells how far both streams are. A log larger than its limit is rotated once, to `.1`.
+ * The output of a container's init process on disk: what `logs`, `attach` and a front door that comes back read. Files of
+ * records (logRecord.ts); one larger than its limit is rotated to `.1`, that to `.2`, and so on (logFiles.ts).
  *
  * A torn record at the end (the daemon or the host died while writing) is cut off when the log is opened again;
  * the agent still has its bytes, since they are acknowledged only after they were appended.
+ *
+ * One writer per log.
  */
-const headerBytes = 32;
-const maxRecordBytes = 1024 * 1024;
-
-export type OutputStream = 'stdout' | 'stderr';
-
-/** First byte of each stream that a reader does not have yet. */
-export interface OutputPosition {
-  stdout: bigint;
-  stderr: bigint;
-}
-
-export interface OutputRecord {
-  readonly stream: OutputStream;
-  readonly offset: bigint;
-  readonly timeNs: bigint;
-  readonly data: Uint8Array;
-}
-
-/** Appends to the log of one container. One writer per log. */
 export class OutputLog implements AsyncDisposable {
   readonly path: string;
-  readonly #maxBytes: number;
+  readonly #options: LogOptions;
   #file: FileHandle;
   #size: number;
-  #lengths: Record<OutputStream, bigint>;
+  #lengths: Readonly<OutputPosition>;
   readonly #changed = new Change();
   readonly #followers = new Set<OutputPosition>();
   #ended = false;
   #generation = 0;
   #changes = 0;
+  #losing = false;
+  #unlookedBytes = 0;
 
   private constructor(
     path: string,
-    maxBytes: number,
+    options: LogOptions,
     file: FileHandle,
     size: number,
-    lengths: Record<OutputStream, bigint>,
+    lengths: OutputPosition,
   ) {
     this.path = path;
-    this.#maxBytes = maxBytes;
+    this.#options = options;
     this.#file = file;
     this.#size = size;
     this.#lengths = lengths;
   }
 
   /** Opens the log for appending, creating it, or cutting off a torn record of a writer that died. */
-  static async open(path: string, maxBytes: number): Promise<OutputLog> {
+  static async open(path: string, options: LogOptions): Promise<OutputLog> {
     await using undo = new AsyncDisposableStack();
+    await rm(nextFilePath(path), { force: true });
+    const base = await lengthsOfOld(path);
     const file = undo.adopt(await open(path, 'a+', 0o600), (f) => f.close());
     const { size } = await file.stat();
-    const scan = await scanRecords(file, size);
-    if (scan.end < size) await file.truncate(scan.end);
-    const lengths = scan.end === 0 ? await lengthsOfRotated(path) : scan.lengths;
+    const { end, lengths } = await scanRecords(file, size, base);
+    if (end < size) await file.truncate(end);
     undo.move();
-    return new OutputLog(path, maxBytes, file, scan.end, lengths);
+    return new OutputLog(path, options, file, end, lengths);
   }
 
   /** Bytes of each stream that are in the log: where the agent is asked to go on from. */
-  get lengths(): Readonly<Record<OutputStream, bigint>> {
+  get lengths(): Readonly<OutputPosition> {
     return this.#lengths;
   }
 
@@ -129,23 +128,25 @@ export class OutputLog implements AsyncDisposable {
     return this.#changed.next(signal);
   }
 
-  /** Appends one chunk; bytes that the log already has are dropped, a gap is an error of the caller. */
-  async append(stream: OutputStream, offset: bigint, data: Uint8Array, timeNs: bigint): Promise<void> {
+  /**
+   * Appends one chunk; bytes that the log already has are dropped, a gap is an error of the caller. When the disk is full,
+   * older files make room; then a log that somebody is attached to waits for room until `signal` fires, since that
+   * command must get every byte, and any other goes on without these.
+   */
+  async append(
+    stream: OutputStream,
+    offset: bigint,
+    data: Uint8Array,
+    timeNs: bigint,
+    signal: AbortSignal = never,
+  ): Promise<void> {
     const have = this.#lengths[stream];
     if (offset > have) {
       throw new HrunError('AGENT_PROTOCOL', `${stream} of ${this.path} jumps from byte ${have} to ${offset}`);
     }
     const fresh = data.subarray(Number(have - offset));
     if (fresh.length === 0) return;
-    if (this.#size > 0 && this.#size + fresh.length > this.#maxBytes) await this.#rotate();
-    const header = Buffer.alloc(headerBytes);
-    header.writeUInt8(stream === 'stdout' ? 1 : 2, 0);
-    header.writeUInt32LE(fresh.length, 4);
-    header.writeBigUInt64LE(have, 8);
-    header.writeBigUInt64LE(this.#lengths[stream === 'stdout' ? 'stderr' : 'stdout'], 16);
-    header.writeBigUInt64LE(timeNs, 24);
-    await this.#file.writev([header, fresh]);
-    this.#size += headerBytes + fresh.length;
+    await this.#keep({ stream, offset: have, timeNs, data: fresh }, signal);
     this.#lengths = { ...this.#lengths, [stream]: have + BigInt(fresh.length) };
     this.#notify();
   }
@@ -161,13 +162,84 @@ export class OutputLog implements AsyncDisposable {
     await this.#file.close();
   }
 
-  async #rotate(): Promise<void> {
-    await rename(this.path, rotatedPath(this.path));
-    const next = await open(this.path, 'a+', 0o600);
+  async #keep(record: OutputRecord, signal: AbortSignal): Promise<void> {
+    const pauses = backoff(10, 1000);
+    for (;;) {
+      try {
+        await this.#write(record);
+        this.#losing = false;
+        return;
+      } catch (cause) {
+        if (!isFull(cause)) throw cause;
+        if (await dropOldFiles(this.path)) continue;
+        if (await this.#givesWay(record)) return;
+        if (!this.#losing) this.#options.onLoss?.(cause);
+        this.#losing = true;
+        if (this.#followers.size === 0 || signal.aborted) return;
+      }
+      await pauses.pause(signal).catch(() => {});
+    }
+  }
+
+  /** Gives up the current file, if that is worth it, for one with `record`. @returns whether that is kept now */
+  async #givesWay(record: OutputRecord): Promise<boolean> {
+    if (this.#size < lookEveryBytes) return false;
+    try {
+      await this.#writeToNext(record);
+    } catch (cause) {
+      if (!isFull(cause)) throw cause;
+      return false;
+    }
+    await dropOldFiles(this.path);
+    return true;
+  }
+
+  async #write(record: OutputRecord): Promise<void> {
+    await this.#lookForRoom(record.data.length);
+    if (this.#size > 0 && this.#size + record.data.length > this.#options.maxBytes) {
+      return await this.#writeToNext(record);
+    }
+    try {
+      await writeWhole(this.#file, this.#headerOf(record), record.data);
+    } catch (cause) {
+      // a torn record would hide those that come after it
+      await this.#file.truncate(this.#size);
+      throw cause;
+    }
+    this.#size += headerBytes + record.data.length;
+  }
+
+  /** @throws an ENOSPC when what is left is for others */
+  async #lookForRoom(bytes: number): Promise<void> {
+    this.#unlookedBytes += bytes;
+    // a small file may have of what is reserved
+    if (this.#unlookedBytes < lookEveryBytes || this.#size < lookEveryBytes) return;
+    const { bavail, bsize } = await statfs(this.path);
+    if (bavail * bsize < reservedBytes) {
+      throw Object.assign(new Error(`there is no room for ${this.path}`), { code: 'ENOSPC' });
+    }
+    this.#unlookedBytes = 0;
+  }
+
+  /** The first record of the next file is there before the file is: from it is known how far both streams were. */
+  async #writeToNext(record: OutputRecord): Promise<void> {
+    // who holds the writer back must have the oldest file behind it, which goes
+    await this.whenCaughtUp(0, never);
+    await using undo = new AsyncDisposableStack();
+    const path = nextFilePath(this.path);
+    undo.defer(() => rm(path, { force: true }));
+    const next = undo.adopt(await open(path, 'a+', 0o600), (file) => file.close());
+    await writeWhole(next, this.#headerOf(record), record.data);
+    await rotateFiles(this.path, this.#options.maxFiles);
+    undo.move();
     await this.#file.close();
     this.#file = next;
-    this.#size = 0;
+    this.#size = headerBytes + record.data.length;
     this.#generation += 1;
+  }
+
+  #headerOf(record: OutputRecord): Buffer {
+    return recordHeader(record, this.#lengths[otherThan(record.stream)]);
   }
 
   #notify(): void {
@@ -176,86 +248,23 @@ export class OutputLog implements AsyncDisposable {
   }
 }
 
-function rotatedPath(path: string): string {
-  return `${path}.1`;
+/** @throws the system error when not all of it could be written */
+async function writeWhole(file: FileHandle, header: Buffer, data: Uint8Array): Promise<void> {
+  const { bytesWritten } = await file.writev([header, data]);
+  if (bytesWritten === header.length + data.length) return;
+  const whole = Buffer.concat([header, data]);
+  // the rest of a write that was cut short says why
+  for (let at = bytesWritten; at < whole.length; ) at += (await file.write(whole, at)).bytesWritten;
 }
 
-/** The files of a log that exist, oldest first. */
-export async function outputLogFiles(path: string): Promise<string[]> {
-  const files: string[] = [];
-  for (const file of [rotatedPath(path), path]) {
-    const found = await stat(file).then(
-      () => true,
-      (error: unknown) => {
-        if (errnoOf(error) === 'ENOENT') return false;
-        throw error;
-      },
-    );
-    if (found) files.push(file);
-  }
-  return files;
+function isFull(error: unknown): boolean {
+  return errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT';
 }
 
-/** Reads the record at `position`; undefined at the end or for a torn one. */
-export async function readRecord(
-  file: FileHandle,
-  position: number,
-  end: number,
-): Promise<{ record: OutputRecord; next: number } | undefined> {
-  const header = await readHeader(file, position, end);
-  if (header === undefined) return undefined;
-  const data = Buffer.alloc(header.length);
-  await file.read(data, 0, header.length, position + headerBytes);
-  const { stream, offset, timeNs } = header;
-  return { record: { stream, offset, timeNs, data }, next: position + headerBytes + header.length };
-}
-
-interface Header {
-  readonly stream: OutputStream;
-  readonly length: number;
-  readonly offset: bigint;
-  readonly otherLength: bigint;
-  readonly timeNs: bigint;
-}
-
-async function readHeader(file: FileHandle, position: number, end: number): Promise<Header | undefined> {
-  if (position + headerBytes > end) return undefined;
-  const bytes = Buffer.alloc(headerBytes);
-  const { bytesRead } = await file.read(bytes, 0, headerBytes, position);
-  const kind = bytes.readUInt8(0);
-  const length = bytes.readUInt32LE(4);
-  const whole = bytesRead === headerBytes && position + headerBytes + length <= end;
-  if (!whole || (kind !== 1 && kind !== 2) || length === 0 || length > maxRecordBytes) return undefined;
-  return {
-    stream: kind === 1 ? 'stdout' : 'stderr',
-    length,
-    offset: bytes.readBigUInt64LE(8),
-    otherLength: bytes.readBigUInt64LE(16),
-    timeNs: bytes.readBigUInt64LE(24),
-  };
-}
-
-async function scanRecords(
-  file: FileHandle,
-  size: number,
-): Promise<{ end: number; lengths: Record<OutputStream, bigint> }> {
-  const lengths: Record<OutputStream, bigint> = { stdout: 0n, stderr: 0n };
-  let end = 0;
-  for (;;) {
-    const header = await readHeader(file, end, size);
-    if (header === undefined) return { end, lengths };
-    lengths[header.stream] = header.offset + BigInt(header.length);
-    lengths[header.stream === 'stdout' ? 'stderr' : 'stdout'] = header.otherLength;
-    end += headerBytes + header.length;
-  }
-}
-
-async function lengthsOfRotated(path: string): Promise<Record<OutputStream, bigint>> {
-  try {
-    await using file = await open(rotatedPath(path), 'r');
-    return (await scanRecords(file, (await file.stat()).size)).lengths;
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return { stdout: 0n, stderr: 0n };
-    throw error;
-  }
+/** How long both streams were at the end of the newest file that is no longer written. */
+async function lengthsOfOld(path: string): Promise<OutputPosition> {
+  const newest = (await outputLogFiles(path)).findLast((file) => file !== path);
+  if (newest === undefined) return start;
+  await using file = await open(newest, 'r');
+  return (await scanRecords(file, (await file.stat()).size, start)).lengths;
 }

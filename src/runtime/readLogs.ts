@@ -1,7 +1,8 @@
 import { endAt } from './endAt.ts';
 import type { LogsRequest } from './engine.ts';
 import { followOutput } from './followOutput.ts';
-import type { OutputLog, OutputPosition } from './outputLog.ts';
+import type { OutputPosition } from './logRecord.ts';
+import type { OutputLog } from './outputLog.ts';
 import type { LogChunk } from './views.ts';
 
 const newline = 0x0a;

@@ -62,6 +62,8 @@ export interface CreateRequest {
   readonly stopSignal?: number;
   /** How long `stop` waits before it kills; -1 waits for ever. */
   readonly stopTimeoutS?: number;
+  /** How much of the output is kept. */
+  readonly log?: { readonly maxBytes?: number; readonly maxFiles?: number };
   readonly pull: PullPolicy;
   readonly platform?: Platform;
   /** Plain http, or an unverifiable certificate, is acceptable for the registry of `image`. */

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crashPoint } from '../base/crashPoint.ts';
 import { HrunError, messageOf } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
 import { PhaseClock } from '../base/phases.ts';
@@ -11,7 +12,8 @@ import {
   prepareContainer,
 } from './launchContainer.ts';
 import type { ContainerEnd, LiveContainer } from './liveContainers.ts';
-import type { OutputLog, OutputPosition } from './outputLog.ts';
+import type { OutputPosition } from './logRecord.ts';
+import type { OutputLog } from './outputLog.ts';
 import { removeContainer } from './removeContainer.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { keepsDisks } from './volumes/holders.ts';
@@ -54,16 +56,19 @@ export async function startContainer(
     const prepared = undo.use(await prepareContainer(record, deps, options, starting, signal));
     const { stdout, stderr } = prepared.log.lengths;
     await options.beforeStart();
+    await crashPoint('start.told');
     const { client } = await prepared.guest.agent(signal);
     signal.throwIfAborted();
     prepared.init.attachEarly(client, never);
     await client.startContainer(id, never);
+    await crashPoint('start.started');
     options.phases.end('start');
     deps.launches.add(options.phases.timing());
     const running = await deps.store.update(id, {
       status: 'running',
       startedAt: new Date().toISOString(),
       finishedAt: undefined,
+      exit: undefined,
       exitCode: 0,
       oomKilled: false,
       error: '',
@@ -73,6 +78,7 @@ export async function startContainer(
       standInPid: prepared.standInPid,
       logBase: { stdout: Number(stdout), stderr: Number(stderr) },
     });
+    await crashPoint('start.recorded');
     undo.move();
     return watch(running, prepared, deps, options.phases);
   } catch (error) {
@@ -89,7 +95,12 @@ export async function resumeContainer(
   try {
     return watch(record, await adoptContainer(record, deps, never), deps, new PhaseClock(deps.now));
   } catch (error) {
-    await recordEnd(record.id, { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) }, deps);
+    const { exit } = record.state;
+    const end =
+      exit === undefined
+        ? { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) }
+        : { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
+    await recordEnd(record.id, end, deps);
     if (record.config.autoRemove) await deps.store.remove(record.id);
     return undefined;
   }
@@ -166,16 +177,20 @@ async function superviseToEnd(
   let end: ContainerEnd;
   try {
     const base: OutputPosition = { stdout: BigInt(logBase.stdout), stderr: BigInt(logBase.stderr) };
-    const exit = await init.follow(positionAfter(log, base), sinkOf(log, base, init), never);
+    const exit = await init.follow(positionAfter(log, base), sinkOf(prepared, base), never);
     phases.end('workload');
     end = { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
+    await noteExit(id, exit, deps);
+    await crashPoint('end.exited');
     if (keepDisk) await settleDisk(id, prepared, deps);
   } catch (error) {
     end = { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
     deps.log.warn({ container: id, vm: guest.vm.record.id, err: error }, 'a container died with its microVM');
   }
   await guest[Symbol.asyncDispose]();
+  await crashPoint('end.killed');
   await recordEnd(id, end, deps);
+  await crashPoint('end.recorded');
   await prepared[Symbol.asyncDispose]();
   return end;
 }
@@ -184,9 +199,11 @@ function positionAfter({ lengths }: OutputLog, base: OutputPosition): OutputPosi
   return { stdout: lengths.stdout - base.stdout, stderr: lengths.stderr - base.stderr };
 }
 
-function sinkOf(log: OutputLog, base: OutputPosition, init: PreparedContainer['init']): OutputSink {
+function sinkOf({ guest, log, init }: PreparedContainer, base: OutputPosition): OutputSink {
+  const ended = new AbortController();
+  void guest.vm.ended.then(() => ended.abort());
   return async (stream, offset, data) => {
-    await log.append(stream, base[stream] + offset, data, BigInt(Date.now()) * 1_000_000n);
+    await log.append(stream, base[stream] + offset, data, BigInt(Date.now()) * 1_000_000n, ended.signal);
     init.acknowledge(positionAfter(log, base));
     await log.whenCaughtUp(readerLagBytes, never);
   };
@@ -203,6 +220,17 @@ async function settleDisk(id: ContainerId, { guest }: PreparedContainer, deps: R
   }
 }
 
+/** The microVM must not take the exit code with it. Where there is no room for it, the end waits for some. */
+async function noteExit(
+  id: ContainerId,
+  { code, oomKilled }: { readonly code: number; readonly oomKilled: boolean },
+  deps: RuntimeDeps,
+): Promise<void> {
+  await deps.store.update(id, { exit: { code, oomKilled } }).catch((error: unknown) => {
+    deps.log.warn({ container: id, err: error }, 'cannot note down an exit code yet');
+  });
+}
+
 async function recordEnd(id: ContainerId, end: ContainerEnd, deps: RuntimeDeps): Promise<void> {
   for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 10_000)) {
     try {
@@ -210,6 +238,7 @@ async function recordEnd(id: ContainerId, end: ContainerEnd, deps: RuntimeDeps):
         status: 'exited',
         finishedAt: new Date().toISOString(),
         ...end,
+        exit: undefined,
         vm: undefined,
         vmRunDir: undefined,
         standInPid: undefined,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable } from '../base/abort.ts';
+import { crashPoint } from '../base/crashPoint.ts';
 import { containerEvent } from './containerEvents.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { StopOptions } from './engine.ts';
@@ -30,6 +31,7 @@ export async function stopContainer(
   };
   if (timeoutS !== 0) {
     const asked = await send(options.signalNumber ?? record.config.stopSignal);
+    await crashPoint('stop.asked');
     if (timeoutS < 0) return void (await abortable(live.finished, signal));
     if (asked && (await endsWithin(live, timeoutS * 1000, signal))) return;
   }

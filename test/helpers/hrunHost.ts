@@ -55,6 +55,7 @@ export interface HostOptions {
   readonly through?: readonly string[];
   /** Keys of config.json. */
   readonly config?: object;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export async function newHrunHost({
@@ -62,13 +63,14 @@ export async function newHrunHost({
   uid,
   through = [],
   config: keys,
+  env: more = {},
 }: HostOptions = {}): Promise<HrunHost> {
   const directory = await mkdtemp(join(tmpdir(), 'hrt-'));
   const root = join(directory, 'root');
   const run = join(directory, 'run');
   const config = join(directory, 'config.json');
   if (uid !== undefined) await chown(directory, uid, uid);
-  const env = { ...process.env, HRUN_ROOT: root, HRUN_RUN: run, HRUN_CONFIG: config };
+  const env = { ...process.env, ...more, HRUN_ROOT: root, HRUN_RUN: run, HRUN_CONFIG: config };
 
   // the tests' own namespace stays as it is
   await writeFile(config, JSON.stringify({ ...(netns === undefined && { network: 'none' }), ...keys }));

@@ -25,6 +25,8 @@ export interface CreateFlags extends NetworkFlags {
   readonly kernel?: string;
   readonly label: readonly string[];
   readonly labelFile: readonly string[];
+  readonly logDriver?: string;
+  readonly logOpt: readonly string[];
   readonly memory?: number;
   readonly mount: readonly string[];
   readonly name?: string;
@@ -74,6 +76,11 @@ export function addCreateFlags(command: Command): void {
   command.option('--kernel <path>', 'Boot this uncompressed kernel instead of the built-in one');
   addList(command, '-l, --label <label>', 'Set a label: KEY=value');
   addList(command, '--label-file <path>', 'Read labels from a file');
+  command.option(
+    '--log-driver <driver>',
+    'Where output is kept: json-file or local, which are the same here',
+  );
+  addList(command, '--log-opt <option>', 'How much output is kept: max-size=SIZE, max-file=NUMBER');
   command.option('-m, --memory <size>', 'Memory of the container', sizeOption('--memory'));
   addList(
     command,

@@ -4,6 +4,7 @@ import { parseJailStep } from '../../base/jailSteps.ts';
 import type { CreateRequest } from '../../runtime/runRequest.ts';
 import { parseEnvFile, parseLabel, parseLabelFile, parseVariable } from '../parse/environment.ts';
 import { parseCapability, parseSysctl, parseUlimit } from '../parse/limits.ts';
+import { parseLogOptions } from '../parse/logOptions.ts';
 import { parseMount } from '../parse/mountFlag.ts';
 import { parseTmpfs, refuseDuplicates } from '../parse/mounts.ts';
 import { parseVolume } from '../parse/volumeFlag.ts';
@@ -49,6 +50,7 @@ export async function createRequest(
     cold: flags.cold === true,
     ...(flags.allowWeakerJail.length > 0 && { allowWeakerJail: flags.allowWeakerJail.map(parseJailStep) }),
     network: networkWish(flags),
+    ...logOf(flags),
     pull: flags.pull,
     insecure: flags.insecure === true,
     ...(flags.entrypoint !== undefined && { entrypoint: flags.entrypoint === '' ? [] : [flags.entrypoint] }),
@@ -69,6 +71,11 @@ export async function createRequest(
     ...(flags.templateScope !== undefined && { templateScope: flags.templateScope }),
     ...(flags.platform !== undefined && { platform: flags.platform }),
   };
+}
+
+function logOf({ logDriver, logOpt }: CreateFlags): Pick<CreateRequest, 'log'> {
+  const log = parseLogOptions(logDriver, logOpt);
+  return log === undefined ? {} : { log };
 }
 
 type Reader = Pick<Session, 'environment' | 'files' | 'signal'>;

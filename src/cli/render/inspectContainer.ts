@@ -78,6 +78,7 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
         .filter(({ anonymous }) => !anonymous)
         .map((volume) => ({ ...volume, from: volume.name })),
     ].map(({ from, destination, readonly }) => `${from}:${destination}${readonly ? ':ro' : ''}`),
+    LogConfig: { Type: 'json-file', Config: logOptions(config.log) },
     NetworkMode: config.network.connections[0]?.network ?? 'none',
     AutoRemove: config.autoRemove,
     Init: config.init,
@@ -103,6 +104,14 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
     Initramfs: config.initramfsPath,
     Cold: config.cold,
     Jail: jailOf(state.vm),
+  };
+}
+
+/** As `--log-opt` takes them. */
+function logOptions(log: ContainerDetails['record']['config']['log']): object {
+  return {
+    ...(log?.maxBytes !== undefined && { 'max-size': String(log.maxBytes) }),
+    ...(log?.maxFiles !== undefined && { 'max-file': String(log.maxFiles) }),
   };
 }
 

@@ -86,9 +86,7 @@ export async function answerQueries(
     waiting += 1;
     const query = Buffer.from(data);
     const asked =
-      query.length < minimumQueryBytes
-        ? Promise.resolve(undefined)
-        : ask(query, overStream ? 'tcp' : 'udp');
+      query.length < minimumQueryBytes ? Promise.resolve(undefined) : ask(query, overStream ? 'tcp' : 'udp');
     void asked
       .catch(() => undefined)
       .then((answer) => relay.answer({ id, data: answer ?? new Uint8Array() }))

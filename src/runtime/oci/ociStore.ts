@@ -5,6 +5,7 @@ import { Change } from '../../base/change.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
 import { type ContainerId, parseContainerId } from '../../base/ids.ts';
 import { KeyedMutex } from '../../base/mutex.ts';
+import { parseStateText, writeStateFile } from '../../base/stateFile.ts';
 import { mayBecome, type OciRecord, OciRecordSchema } from './ociRecord.ts';
 import { alreadyExists, doesNotExist } from './runcErrors.ts';
 
@@ -140,7 +141,7 @@ export class OciStore {
   }
 
   async #write(record: OciRecord): Promise<OciRecord> {
-    await writeFileAtomically(join(this.#directoryOf(record.id), 'state.json'), JSON.stringify(record));
+    await writeStateFile(join(this.#directoryOf(record.id), 'state.json'), record);
     const old = this.#records.get(record.id);
     this.#records.set(record.id, record);
     this.#onChange(old, record);
@@ -152,7 +153,7 @@ export class OciStore {
 async function readRecord(directory: string, id: ContainerId): Promise<OciRecord | undefined> {
   const path = join(directory, 'state.json');
   try {
-    const record = OciRecordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    const record = OciRecordSchema.parse(parseStateText(await readFile(path, 'utf8')));
     if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
     return { ...record, id };
   } catch (cause) {

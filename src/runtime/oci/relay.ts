@@ -3,7 +3,7 @@ import { withCancel } from '../../base/abort.ts';
 import { HrunError } from '../../base/errors.ts';
 import { passOnClosedOutput, whenWritten } from '../attachSession.ts';
 import type { GuestProcess } from '../guestProcess.ts';
-import type { OutputPosition, OutputStream } from '../outputLog.ts';
+import type { OutputPosition, OutputStream } from '../logRecord.ts';
 import type { StandInLink } from './standInLink.ts';
 
 /**

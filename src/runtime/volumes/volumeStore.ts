@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, readFile, rename, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
 import { KeyedMutex } from '../../base/mutex.ts';
 import { privateDirectory } from '../../base/paths.ts';
+import { parseStateText, writeStateFile } from '../../base/stateFile.ts';
 import { diskFull, freeBytesOf } from '../../image/diskFull.ts';
 import { makeExt4 } from '../../image/ext4.ts';
 import { type VolumeDefinition, VolumeDefinitionSchema, type VolumeDriver } from './volumeDefinition.ts';
@@ -183,12 +183,12 @@ async function makeData(path: string): Promise<void> {
 }
 
 async function writeVolume(directory: string, volume: VolumeDefinition): Promise<void> {
-  await writeFileAtomically(join(directory, 'volume.json'), JSON.stringify(volume), { durable: true });
+  await writeStateFile(join(directory, 'volume.json'), volume);
 }
 
 async function readVolume(path: string, name: string): Promise<VolumeDefinition> {
   try {
-    const volume = VolumeDefinitionSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    const volume = VolumeDefinitionSchema.parse(parseStateText(await readFile(path, 'utf8')));
     if (volume.name !== name) throw new HrunError('INTERNAL', `${path} is of another volume`);
     return volume;
   } catch (cause) {

@@ -1,9 +1,11 @@
-import { appendFile, mkdtemp, rm, stat, truncate } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { followOutput } from '../../../src/runtime/followOutput.ts';
-import { OutputLog, type OutputPosition } from '../../../src/runtime/outputLog.ts';
+import { outputLogFiles } from '../../../src/runtime/logFiles.ts';
+import type { OutputPosition } from '../../../src/runtime/logRecord.ts';
+import { OutputLog } from '../../../src/runtime/outputLog.ts';
 
 const mebibyte = 1024 * 1024;
 const start: OutputPosition = { stdout: 0n, stderr: 0n };
@@ -28,7 +30,7 @@ describe('the output log', () => {
   }
 
   it('gives back both streams in the order in which they were written', async () => {
-    await using log = await OutputLog.open(path, mebibyte);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     await log.append('stdout', 0n, Buffer.from('one'), 1n);
     await log.append('stderr', 0n, Buffer.from('two'), 2n);
     await log.append('stdout', 3n, Buffer.from('three'), 3n);
@@ -37,7 +39,7 @@ describe('the output log', () => {
   });
 
   it('drops bytes it has and refuses a gap', async () => {
-    await using log = await OutputLog.open(path, mebibyte);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     await log.append('stdout', 0n, Buffer.from('abc'), 1n);
     await log.append('stdout', 1n, Buffer.from('bcd'), 2n);
     expect(await read(log)).to.equal('abcd');
@@ -47,13 +49,13 @@ describe('the output log', () => {
 
   it('cuts off a torn record and goes on where the whole ones end', async () => {
     {
-      await using log = await OutputLog.open(path, mebibyte);
+      await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
       await log.append('stderr', 0n, Buffer.from('err'), 1n);
       await log.append('stdout', 0n, Buffer.from('whole'), 1n);
       await log.append('stdout', 5n, Buffer.from('torn'), 2n);
     }
     await truncate(path, (await stat(path)).size - 2);
-    await using log = await OutputLog.open(path, mebibyte);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     expect(log.lengths).to.deep.equal({ stdout: 5n, stderr: 3n });
     await log.append('stdout', 5n, Buffer.from(' again'), 3n);
     expect(await read(log)).to.equal('!errwhole again');
@@ -61,29 +63,29 @@ describe('the output log', () => {
 
   it('cuts off garbage after the last record', async () => {
     {
-      await using log = await OutputLog.open(path, mebibyte);
+      await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
       await log.append('stdout', 0n, Buffer.from('x'), 1n);
     }
     await appendFile(path, Buffer.alloc(100, 0xff));
-    await using log = await OutputLog.open(path, mebibyte);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     expect(log.lengths.stdout).to.equal(1n);
     expect(await read(log)).to.equal('x');
   });
 
   it('keeps its place over a rotation, when opened again too', async () => {
     {
-      await using log = await OutputLog.open(path, 100);
+      await using log = await OutputLog.open(path, { maxBytes: 100, maxFiles: 2 });
       await log.append('stderr', 0n, Buffer.from('e'), 1n);
       for (let i = 0; i < 5; i++) await log.append('stdout', BigInt(i * 40), Buffer.alloc(40, 97 + i), 1n);
       expect(log.generation).to.be.greaterThan(1);
     }
-    await using log = await OutputLog.open(path, 100);
+    await using log = await OutputLog.open(path, { maxBytes: 100, maxFiles: 2 });
     expect(log.lengths).to.deep.equal({ stdout: 200n, stderr: 1n });
     await log.append('stdout', 200n, Buffer.from('z'), 1n);
   });
 
   it('a follower sees what comes later, over rotations, and ends with the log', async () => {
-    await using log = await OutputLog.open(path, 200);
+    await using log = await OutputLog.open(path, { maxBytes: 200, maxFiles: 2 });
     const whole = (async () => {
       let text = '';
       const options = { from: start, follow: true, holdWriter: true };
@@ -102,7 +104,7 @@ describe('the output log', () => {
   });
 
   it('a reader that stops reading holds the writer back, until it goes away', async () => {
-    await using log = await OutputLog.open(path, mebibyte);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     const reader = followOutput(log, { from: start, follow: true, holdWriter: true }, never);
     const first = reader.next();
     await log.append('stdout', 0n, Buffer.alloc(1000), 1n);
@@ -118,7 +120,7 @@ describe('the output log', () => {
   });
 
   it('stops waiting when told to', async () => {
-    await using log = await OutputLog.open(path, mebibyte);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     const stop = new AbortController();
     const reader = followOutput(log, { from: start, follow: true, holdWriter: false }, stop.signal);
     const next = reader.next().catch((error: unknown) => error);
@@ -126,5 +128,64 @@ describe('the output log', () => {
     expect(await next)
       .to.be.instanceOf(Error)
       .with.property('message', 'enough');
+  });
+
+  it('keeps as many files as it may, and shows them oldest first', async () => {
+    for (const maxFiles of [1, 2, 4]) {
+      const own = join(directory, `log${maxFiles}`);
+      await using log = await OutputLog.open(own, { maxBytes: 100, maxFiles });
+      for (let i = 0; i < 20; i++) await log.append('stdout', BigInt(i * 40), Buffer.alloc(40, 97 + i), 1n);
+      // one record of 72 bytes in each
+      const names = Array.from({ length: maxFiles }, (_, age) => (age === 0 ? own : `${own}.${age}`));
+      expect((await outputLogFiles(own)).toReversed()).to.deep.equal(names);
+      const shown = Array.from({ length: maxFiles }, (_, age) =>
+        String.fromCharCode(97 + 19 - age).repeat(40),
+      );
+      expect(await read(log)).to.equal(shown.toReversed().join(''));
+      await log[Symbol.asyncDispose]();
+      await using again = await OutputLog.open(own, { maxBytes: 100, maxFiles });
+      expect(again.lengths.stdout).to.equal(800n);
+    }
+  });
+
+  it('rotates nothing away that an attached reader has not seen', async () => {
+    await using log = await OutputLog.open(path, { maxBytes: 100, maxFiles: 1 });
+    const reader = followOutput(log, { from: start, follow: true, holdWriter: true }, never);
+    const seen: string[] = [];
+    const reading = (async () => {
+      for await (const { data } of reader) {
+        seen.push(String(Buffer.from(data)));
+        await new Promise(setImmediate);
+      }
+    })();
+    for (let i = 0; i < 50; i++) await log.append('stdout', BigInt(i * 40), Buffer.alloc(40, 65 + i), 1n);
+    log.end();
+    await reading;
+    expect(seen).to.have.length(50);
+  });
+
+  it('does not take a damaged header for a record', async () => {
+    {
+      await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
+      await log.append('stdout', 0n, Buffer.from('good'), 1n);
+      await log.append('stdout', 4n, Buffer.from('bad'), 1n);
+    }
+    const bytes = await readFile(path);
+    bytes.writeBigUInt64LE(1_000_000n, 36 + 8);
+    await writeFile(path, bytes);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
+    expect(log.lengths.stdout).to.equal(4n);
+  });
+
+  it('reads what was written before records had a check', async () => {
+    {
+      await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
+      await log.append('stdout', 0n, Buffer.from('old'), 1n);
+    }
+    const bytes = await readFile(path);
+    bytes.writeUIntLE(0, 1, 3);
+    await writeFile(path, bytes);
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
+    expect(await read(log)).to.equal('old');
   });
 });

@@ -14,7 +14,7 @@ describe('reading logs', () => {
 
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'hrun-logs-'));
-    log = await OutputLog.open(join(directory, 'output.log'), 1024 * 1024);
+    log = await OutputLog.open(join(directory, 'output.log'), { maxBytes: 1024 * 1024, maxFiles: 2 });
     await log.append('stdout', 0n, Buffer.from('1\n2\n'), secondNs);
     await log.append('stderr', 0n, Buffer.from('a\nb'), 2n * secondNs);
     await log.append('stdout', 4n, Buffer.from('3\n'), 3n * secondNs);
@@ -49,7 +49,7 @@ describe('reading logs', () => {
   });
   it('ends following at the time asked for, and does not begin when that is over', async () => {
     const untilMs = Date.now() + 100;
-    await using open = await OutputLog.open(join(directory, 'open.log'), 1024);
+    await using open = await OutputLog.open(join(directory, 'open.log'), { maxBytes: 1024, maxFiles: 2 });
     await open.append('stdout', 0n, Buffer.from('line\n'), secondNs);
     const seen: string[] = [];
     for await (const { bytes } of readLogs(open, { follow: true, untilMs }, never))
