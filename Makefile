@@ -61,6 +61,12 @@ $(PRELOAD): $(call sources,src/preload) | tools
 	cd src/preload && cargo build --release --locked
 	install -m 644 src/preload/target/release/libhrun_preload.so $@
 
+CRASHING := dist/crash/libexec/hrund.mjs
+$(CRASHING): $(DAEMON) $(FRONT) $(PRELOAD) $(KERNEL) $(INITRAMFS) $(BUSYBOX)
+	node build/bundle.ts --crash-points dist/crash
+	ln -sfn ../guest ../images ../hrun dist/crash/
+	ln -sf ../../libexec/hrun-preload.so dist/crash/libexec/
+
 $(DAEMON): $(call sources,src build/bundle.ts) package-lock.json | tools
 	node build/bundle.ts
 
@@ -98,10 +104,37 @@ test-unit: tools ## unit tests only: seconds, no VM
 	$(MOCHA)
 
 .PHONY: test
-test: build test-packages check ## everything that must hold: unit tests, real VMs, a real registry
+test: build $(CRASHING) test-packages check ## everything that must hold: unit tests, real VMs, a real registry
 	for crate in $(CRATES); do cargo test --locked --quiet --manifest-path $$crate/Cargo.toml; done
 	$(MOCHA)
 	$(MOCHA) --config test/integration/mocharc.json
+
+# Notes of what a run has tried; build/report.ts makes the tables of docs/ from them.
+NOTES := dist/report
+
+.PHONY: fuzz
+fuzz: tools ## damage what every parser of host and agent reads, SECONDS each (60), and write down how often
+	mkdir -p dist && rm -f $(NOTES)
+	HRUN_FUZZ_SECONDS=$(or $(SECONDS),60) HRUN_REPORT=$(abspath $(NOTES)) $(MOCHA) --no-config --extension ts 'test/fuzz/*.test.ts'
+	cd guest-agent && HRUN_REPORT=$(abspath $(NOTES)) BOLERO_RANDOM_TEST_TIME_MS=$(or $(SECONDS),60)000 BOLERO_RANDOM_ITERATIONS=1000000000 \
+	  cargo test --locked --lib fuzz
+	cd guest-agent/archive && HRUN_REPORT=$(abspath $(NOTES)) HRUN_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --locked --test mutations
+	node build/report.ts $(NOTES)
+
+.PHONY: chaos
+chaos: build $(CRASHING) test-packages ## kill everything at every step, then ROUNDS times at any moment (1000), and write down what was lost
+	rm -f $(NOTES)
+	HRUN_CHAOS_ROUNDS=$(or $(ROUNDS),1000) HRUN_REPORT=$(abspath $(NOTES)) $(MOCHA) --no-config --extension ts \
+	  --require test/integration/setup.ts test/integration/chaos/crashes.test.ts \
+	  test/integration/chaos/corruption.test.ts
+	node build/report.ts $(NOTES)
+
+.PHONY: soak
+soak: build test-packages ## make, run and remove containers CYCLES times (2000): nothing may grow
+	rm -f $(NOTES)
+	HRUN_SOAK_CYCLES=$(or $(CYCLES),2000) HRUN_REPORT=$(abspath $(NOTES)) $(MOCHA) --no-config --extension ts \
+	  --require test/integration/setup.ts test/integration/chaos/soak.test.ts
+	node build/report.ts $(NOTES)
 
 .PHONY: durability
 durability: build test-packages ## kill QEMU under a SQLite writer, ROUNDS times on each kind of volume (200)

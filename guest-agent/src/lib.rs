@@ -10,6 +10,8 @@ mod deferred;
 mod device_filter;
 mod disks;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 pub mod link;
 mod names;
 mod network;

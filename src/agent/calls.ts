@@ -202,11 +202,17 @@ function codecOf<I extends DescMessage, O extends DescMessage>(
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     serialize: (message) => Buffer.from(toBinary(method.input, message)),
-    deserialize: (bytes) => {
-      refuseCrowded(bytes, method);
-      return fromBinary(method.output, bytes, { readUnknownFields: false });
-    },
+    deserialize: (bytes) => decodeAnswer(method, bytes),
   };
+}
+
+/** One response of the agent. @throws HrunError AGENT_PROTOCOL, or what the codec throws for bytes that are no message */
+export function decodeAnswer<O extends DescMessage>(
+  method: DescMethod & { readonly output: O },
+  bytes: Uint8Array,
+): MessageShape<O> {
+  refuseCrowded(bytes, method);
+  return fromBinary(method.output, bytes, { readUnknownFields: false });
 }
 
 /** Decoded, two bytes of a message can be an object of a hundred: what counts is how many, not how long. */

@@ -1,8 +1,8 @@
 import { readdir, readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomically } from '../base/atomicFile.ts';
 import { errnoOf } from '../base/errors.ts';
+import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 import { type AttachRecord, AttachRecordSchema } from '../runtime/attachRecord.ts';
 import { identifyProcess, isAlive } from '../sys/processes.ts';
 
@@ -27,10 +27,8 @@ export async function writeSessionRecord(
   token: string,
   record: SessionRecord,
 ): Promise<void> {
-  const content = JSON.stringify({ version: 1, ...record }, (_key, value: unknown) =>
-    typeof value === 'bigint' ? String(value) : value,
-  );
-  await writeFileAtomically(recordPath(directory, token), content, { durable: false });
+  const replacer = (_key: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value);
+  await writeStateFile(recordPath(directory, token), { version: 1, ...record }, { durable: false, replacer });
 }
 
 /** The record behind a token; undefined for one that was never given, or is not readable any more. */
@@ -91,7 +89,7 @@ function recordPath(directory: string, token: string): string {
 
 function safeJson(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseStateText(text);
   } catch {
     return undefined;
   }

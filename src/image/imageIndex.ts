@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { writeFileAtomically } from '../base/atomicFile.ts';
 import { errnoOf, HrunError, messageOf } from '../base/errors.ts';
 import { type Digest, parseDigest } from '../base/ids.ts';
+import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 
 const digest = z
   .string()
@@ -55,7 +55,7 @@ export async function readIndex(path: string): Promise<readonly ImageRecord[]> {
     throw error;
   }
   try {
-    return indexSchema.parse(JSON.parse(text)).images;
+    return indexSchema.parse(parseStateText(text)).images;
   } catch (cause) {
     throw new HrunError('INTERNAL', `the image index ${path} is damaged: ${messageOf(cause).slice(0, 200)}`, {
       cause,
@@ -65,5 +65,5 @@ export async function readIndex(path: string): Promise<readonly ImageRecord[]> {
 }
 
 export async function writeIndex(path: string, images: readonly ImageRecord[]): Promise<void> {
-  await writeFileAtomically(path, `${JSON.stringify({ version: 1, images }, undefined, 1)}\n`);
+  await writeStateFile(path, { version: 1, images });
 }

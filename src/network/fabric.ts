@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
-import { writeFileAtomically } from '../base/atomicFile.ts';
 import { HrunError, isHrunError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Mutex } from '../base/mutex.ts';
+import { writeStateFile } from '../base/stateFile.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
 import { openTap, type Tap } from '../sys/tap.ts';
 import {
@@ -313,11 +313,12 @@ export class Fabric {
   }
 
   async #record(): Promise<void> {
-    const record = JSON.stringify({ version: 1, netns: this.netns.identity, settings: this.#settings });
-    if (record === this.#recorded) return;
+    const record = { version: 1, netns: this.netns.identity, settings: this.#settings };
+    const recorded = JSON.stringify(record);
+    if (recorded === this.#recorded) return;
     // a crash of the host leaves no namespace to remember
-    await writeFileAtomically(this.#recordPath, record, { durable: false });
-    this.#recorded = record;
+    await writeStateFile(this.#recordPath, record, { durable: false });
+    this.#recorded = recorded;
   }
 
   #reserve(

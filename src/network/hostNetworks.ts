@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { parseStateText } from '../base/stateFile.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { Endpoint } from './endpoint.ts';
 import { type Attached, type AttachRequest, Fabric, type FabricDeps, type NewlyAttached } from './fabric.ts';
@@ -146,7 +147,7 @@ export class HostNetworks {
 
 function readJson(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseStateText(text);
   } catch {
     return undefined;
   }

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileAtomically } from '../base/atomicFile.ts';
 import { HrunError } from '../base/errors.ts';
+import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 import {
   addressAt,
   formatIp,
@@ -114,7 +114,7 @@ export class NetworkStore {
       mtu,
       labels: { ...labels },
     };
-    await writeFileAtomically(this.#pathOf(id), JSON.stringify(network));
+    await writeStateFile(this.#pathOf(id), network);
     this.#networks.set(id, network);
     return network;
   }
@@ -208,7 +208,7 @@ function rangesOf({ gateway4, gateway6 }: NetworkDefinition): IpPrefix[] {
 
 function readJson(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseStateText(text);
   } catch {
     return undefined;
   }

@@ -4,6 +4,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf } from '../base/errors.ts';
+import { parseStateText, stateText } from '../base/stateFile.ts';
 import { createMemfd, type Memfd, sealMemfd } from '../sys/memfd.ts';
 import type { VmTemplate } from '../vmm/microVm.ts';
 import { loadRam, storeRam } from './ramImage.ts';
@@ -107,7 +108,7 @@ export class TemplateStore {
       ramStoredBytes: storedBytes,
       stateSha256: sha256Of(state),
     };
-    await writeDurably(join(unfinished, 'template.json'), JSON.stringify(record));
+    await writeDurably(join(unfinished, 'template.json'), stateText(JSON.stringify(record)));
     await this.remove(facts.key);
     await rename(unfinished, join(this.#directory, facts.key));
     return record;
@@ -132,7 +133,7 @@ export class TemplateStore {
   async #record(key: string): Promise<TemplateRecord | undefined> {
     try {
       const text = await readFile(join(this.#directory, key, 'template.json'), 'utf8');
-      const { data } = TemplateRecord.safeParse(JSON.parse(text));
+      const { data } = TemplateRecord.safeParse(parseStateText(text));
       return data?.key === key ? data : undefined;
     } catch (error) {
       if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;

@@ -115,7 +115,7 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-fn look_up(passwd: &str, group: &str, wanted: &str) -> Result<User> {
+pub(crate) fn look_up(passwd: &str, group: &str, wanted: &str) -> Result<User> {
     let (user_arg, group_arg) = wanted.split_once(':').unwrap_or((wanted, ""));
     // A name in the file wins over a number.
     let number = user_arg.parse::<u32>().ok();

@@ -2,7 +2,7 @@
 
 mod devices;
 mod netlink;
-mod plan;
+pub(crate) mod plan;
 
 use crate::boot;
 use crate::contract::{ConfigureNetworkRequest, FailureReason};

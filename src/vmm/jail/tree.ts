@@ -15,9 +15,9 @@ import {
 import { dirname, join, normalize } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { errnoOf } from '../../base/errors.ts';
 import { createFlights } from '../../base/flights.ts';
+import { parseStateText, writeStateFile } from '../../base/stateFile.ts';
 import { librariesOf } from './libraries.ts';
 
 /** To be raised when trees of older code must not be used any more. */
@@ -98,8 +98,7 @@ async function isThere(path: string): Promise<boolean> {
 
 /** Whether every file is still the one that was copied, and every copy whole. */
 async function isCurrent(path: string): Promise<boolean> {
-  const text = await readFile(join(path, 'manifest.json'), 'utf8').catch(() => '{}');
-  const { data } = Manifest.safeParse(JSON.parse(text));
+  const { data } = Manifest.safeParse(await readManifest(path));
   if (data === undefined) return false;
   const current = await Promise.all(
     data.sources.map(async (source) => {
@@ -109,6 +108,15 @@ async function isCurrent(path: string): Promise<boolean> {
     }),
   );
   return current.every(Boolean);
+}
+
+/** One that is missing or damaged is made again, with the tree. */
+async function readManifest(path: string): Promise<unknown> {
+  try {
+    return parseStateText(await readFile(join(path, 'manifest.json'), 'utf8'));
+  } catch {
+    return undefined;
+  }
 }
 
 async function build(
@@ -134,7 +142,7 @@ async function build(
       const { size } = await stat(copy);
       manifest.sources.push({ path: source, at, identity: await identityOf(source), size });
     }
-    await writeFileAtomically(join(unfinished, 'manifest.json'), JSON.stringify(manifest));
+    await writeStateFile(join(unfinished, 'manifest.json'), manifest);
     await replace(path, unfinished, treesDir);
     await removeStale(treesDir);
   } finally {

@@ -3,11 +3,11 @@ import { access, constants, mkdir, mkdtemp, readFile, rm } from 'node:fs/promise
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { withDeadline } from '../../base/abort.ts';
-import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { backoff } from '../../base/backoff.ts';
 import { errnoOf, HrunError, isHrunError, messageOf } from '../../base/errors.ts';
 import { newVmId } from '../../base/ids.ts';
 import { jailSteps } from '../../base/jailSteps.ts';
+import { parseStateText, writeStateFile } from '../../base/stateFile.ts';
 import { hostBootId } from '../../sys/processes.ts';
 import type { VmmDeps } from '../deps.ts';
 import type { Accelerator, MicroVm } from '../microVm.ts';
@@ -51,7 +51,7 @@ export async function probeAccelerator(deps: ProbeDeps, signal: AbortSignal): Pr
   if (verdict.accelerator === 'tcg')
     deps.log.warn({ reason: verdict.reason }, 'guests run on TCG, without KVM');
   await mkdir(dirname(deps.cachePath), { recursive: true, mode: 0o700 });
-  await writeFileAtomically(deps.cachePath, JSON.stringify({ key, verdict }), { durable: false });
+  await writeStateFile(deps.cachePath, { key, verdict }, { durable: false });
   return verdict;
 }
 
@@ -151,7 +151,7 @@ async function guestFileIdentity(path: string): Promise<string> {
 
 async function readCache(path: string): Promise<z.infer<typeof CachedVerdict> | undefined> {
   try {
-    return CachedVerdict.safeParse(JSON.parse(await readFile(path, 'utf8'))).data;
+    return CachedVerdict.safeParse(parseStateText(await readFile(path, 'utf8'))).data;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
     throw error;
