@@ -75,8 +75,11 @@ export async function scanRecords(
   for (;;) {
     const header = await readHeader(file, end, size);
     if (header === undefined) return { end, lengths };
-    const { stream, offset, otherLength, length } = header;
+    const { stream, offset, otherLength, length, isChecked } = header;
     const other = otherThan(stream);
+    // nothing was left out in the days of records without a check
+    const isNext = offset === lengths[stream] && otherLength === lengths[other];
+    if (!isChecked && end > 0 && !isNext) return { end, lengths };
     // what could not be written is missing between two records; a record never begins before the end of another
     if (offset < lengths[stream] || otherLength < lengths[other]) return { end, lengths };
     lengths[stream] = offset + BigInt(length);
@@ -91,6 +94,7 @@ interface Header {
   readonly offset: bigint;
   readonly otherLength: bigint;
   readonly timeNs: bigint;
+  readonly isChecked: boolean;
 }
 
 async function readHeader(file: FileHandle, position: number, end: number): Promise<Header | undefined> {
@@ -109,6 +113,7 @@ async function readHeader(file: FileHandle, position: number, end: number): Prom
     offset: bytes.readBigUInt64LE(8),
     otherLength: bytes.readBigUInt64LE(16),
     timeNs: bytes.readBigUInt64LE(24),
+    isChecked: check !== 0,
   };
 }
 

@@ -97,7 +97,7 @@ export async function newCrashHost(): Promise<CrashHost> {
         await sleep(50);
         after = await traces();
       }
-      expect(after).to.deep.equal(before);
+      expect(JSON.stringify(after, undefined, 1)).to.equal(JSON.stringify(before, undefined, 1));
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

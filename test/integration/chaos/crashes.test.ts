@@ -182,7 +182,7 @@ describe('a crash at any moment', () => {
         const kind = outcome.code === deed.code ? 'done' : 'said not to be';
         told[kind] = (told[kind] ?? 0) + 1;
       } catch (cause) {
-        throw new Error(what, { cause });
+        throw new Error(`${what}: ${String(cause)}`, { cause });
       }
     }
     await report('chaos', 'a kill at any moment', { times: rounds, ...told, lies: 0, leaks: 0 });
