@@ -101,7 +101,8 @@ describe('a host whose files have changed while no daemon ran', () => {
     expect(await host.ok(['run', '--rm', 'busybox', 'echo', 'well'])).to.equal('well');
   });
 
-  it('makes templates again that are damaged', async () => {
+  it('makes templates again that are damaged', async function () {
+    this.timeout(600_000);
     await host.ok(['template', 'build']);
     for (const name of ['ram', 'state', 'template.json']) {
       const found = (await readdir(host.root, { recursive: true })).find((path) =>
