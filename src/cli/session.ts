@@ -9,6 +9,8 @@ export interface Session {
   readonly argv: readonly string[];
   readonly environment: ReadonlyMap<string, string>;
   readonly cwd: string;
+  /** Of the front door, as the daemon's pid namespace has it. */
+  readonly pid: number;
   /** When the front door was started: CLOCK_MONOTONIC, nanoseconds; unknown of one that came back. */
   readonly startedNs: bigint | undefined;
   readonly isTerminal: { readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean };

@@ -68,6 +68,7 @@ export function openSession(
     argv: hello?.argv ?? [],
     environment: hello?.environment ?? new Map(),
     cwd,
+    pid: peerPid,
     startedNs: hello && BigInt(Math.round(hello.header.startedMonotonicNs)),
     isTerminal: { stdin, stdout, stderr },
     get terminalSize() {

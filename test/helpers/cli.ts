@@ -64,6 +64,7 @@ export async function runCli(
     argv,
     environment: new Map(Object.entries(caller.environment ?? {})),
     cwd: caller.cwd ?? '/home/user',
+    pid: 78,
     startedNs: undefined,
     isTerminal: { stdin: false, stdout: false, stderr: false, ...caller.isTerminal },
     terminalSize: undefined,
@@ -101,7 +102,7 @@ export async function runCli(
 
 const nothingHandedOver: OciEngine['handedOver'] = {
   runtimeOf: () => undefined,
-  inScope: () => [],
+  inScope: async () => [],
   add: async () => {},
   forget: async () => {},
 };

@@ -37,8 +37,11 @@ export async function otherRuntimeFor(verb: OciVerb, call: OciCall): Promise<str
   const known = oci.handedOver.runtimeOf(name);
   if (!makes(verb)) return known;
   if (known !== undefined) {
-    // It says itself that there is one of this name already.
-    if (await isThere(known, name, call)) return known;
+    // It says itself that there is one of this name already, or soon.
+    const underWay = (await oci.handedOver.inScope(name.scope)).some(
+      (one) => one.id === name.id && one.underWay,
+    );
+    if (underWay || (await isThere(known, name, call))) return known;
     await oci.handedOver.forget(name);
   }
   const { hostNetworkRuntime } = await context.deps.config();
@@ -49,7 +52,7 @@ export async function otherRuntimeFor(verb: OciVerb, call: OciCall): Promise<str
   }
   const bundle = flags.text('bundle') ?? context.session.cwd;
   if (!(await oci.wantsHostNetwork(bundle, caller, signal))) return undefined;
-  await oci.handedOver.add(name, configured);
+  await oci.handedOver.add(name, configured, context.session.pid);
   return configured;
 }
 
@@ -77,8 +80,9 @@ export async function handOver(runtime: string, verb: OciVerb, call: OciCall): P
 /** The containers of a scope that other runtimes have; those that they know nothing of are forgotten. */
 export async function listElsewhere(call: OciCall): Promise<ListedElsewhere[]> {
   const { oci, scope, caller, command, signal } = call;
+  const known = await oci.handedOver.inScope(scope);
   const found: ListedElsewhere[] = [];
-  for (const [runtime, entries] of Map.groupBy(oci.handedOver.inScope(scope), (entry) => entry.runtime)) {
+  for (const [runtime, entries] of Map.groupBy(known, (entry) => entry.runtime)) {
     const args = [runtime, ...rootOf(command), 'list', '--format', 'json'];
     const end = await caller.files.runProgram({ path: runtime, args, stdin: nothing, timeoutMs: 0 }, signal);
     const listed = end.code === 0 ? parseList(end.stdout.toString('utf8')) : undefined;
@@ -86,10 +90,10 @@ export async function listElsewhere(call: OciCall): Promise<ListedElsewhere[]> {
       const said = printable(end.stderr.trim(), 1000);
       throw new HrunError('HAND_FAILED', `${printable(runtime)} does not list its containers: ${said}`);
     }
-    for (const { id } of entries) {
+    for (const { id, underWay } of entries) {
       const there = listed.find((one) => one.id === id);
-      if (there === undefined) await oci.handedOver.forget({ scope, id });
-      else found.push(there);
+      if (there !== undefined) found.push(there);
+      else if (!underWay) await oci.handedOver.forget({ scope, id });
     }
   }
   return found;

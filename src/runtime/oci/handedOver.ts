@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
 import { Mutex } from '../../base/mutex.ts';
+import { identifyProcess, isAlive } from '../../sys/processes.ts';
 import type { HandedOverContainers, OciName } from './ociEngine.ts';
 
 /** A change is short and is never given up. */
@@ -10,7 +11,14 @@ const never = new AbortController().signal;
 
 const FileSchema = z.object({
   version: z.literal(1),
-  containers: z.array(z.object({ scope: z.string(), id: z.string(), runtime: z.string() })),
+  containers: z.array(
+    z.object({
+      scope: z.string(),
+      id: z.string(),
+      runtime: z.string(),
+      maker: z.object({ pid: z.int(), startTicks: z.string() }),
+    }),
+  ),
 });
 
 type Entry = z.infer<typeof FileSchema>['containers'][number];
@@ -46,14 +54,21 @@ export class HandedOver implements HandedOverContainers {
     return this.#entries.find((entry) => isOf(entry, name))?.runtime;
   }
 
-  inScope(scope: string): readonly { readonly id: string; readonly runtime: string }[] {
-    return this.#entries.filter((entry) => entry.scope === scope);
+  async inScope(
+    scope: string,
+  ): Promise<{ readonly id: string; readonly runtime: string; readonly underWay: boolean }[]> {
+    const entries = this.#entries.filter((entry) => entry.scope === scope);
+    return await Promise.all(
+      entries.map(async ({ id, runtime, maker }) => ({ id, runtime, underWay: await isAlive(maker) })),
+    );
   }
 
-  async add({ scope, id }: OciName, runtime: string): Promise<void> {
+  async add({ scope, id }: OciName, runtime: string, makerPid: number): Promise<void> {
+    const maker = await identifyProcess(makerPid);
+    if (maker === undefined) throw new HrunError('CANCELLED', 'the front door is gone');
     await this.#change((entries) => [
       ...entries.filter((entry) => !isOf(entry, { scope, id })),
-      { scope, id, runtime },
+      { scope, id, runtime, maker },
     ]);
   }
 

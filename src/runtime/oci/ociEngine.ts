@@ -44,8 +44,15 @@ export interface OciEngine {
 /** Containers that another runtime was given, because hrun does not give the host's network to any. */
 export interface HandedOverContainers {
   runtimeOf(name: OciName): string | undefined;
-  inScope(scope: string): readonly { readonly id: string; readonly runtime: string }[];
-  add(name: OciName, runtime: string): Promise<void>;
+  /**
+   * `underWay`: the process that makes it, or was to, still runs: its runtime need not know it yet. It is looked at before
+   * this answers, so that what is under way no more and unknown then is gone.
+   */
+  inScope(
+    scope: string,
+  ): Promise<readonly { readonly id: string; readonly runtime: string; readonly underWay: boolean }[]>;
+  /** `makerPid`: of the process that becomes the runtime. */
+  add(name: OciName, runtime: string, makerPid: number): Promise<void>;
   forget(name: OciName): Promise<void>;
 }
 

@@ -7,7 +7,15 @@ import { runCli } from '../../../helpers/cli.ts';
 class Became extends Error {}
 
 /** A host on which runc has, or gets, containers; `there`: those that it knows. */
-function hostOf({ given = [], there = [] }: { given?: readonly string[]; there?: readonly string[] } = {}) {
+function hostOf({
+  given = [],
+  there = [],
+  underWay = false,
+}: {
+  given?: readonly string[];
+  there?: readonly string[];
+  underWay?: boolean;
+} = {}) {
   const handedOver = new Map(given.map((id) => [id, 'runc']));
   const became: (readonly string[])[] = [];
   const ran: (readonly string[])[] = [];
@@ -18,7 +26,7 @@ function hostOf({ given = [], there = [] }: { given?: readonly string[]; there?:
     list: () => [],
     handedOver: {
       runtimeOf: ({ id }: OciName) => handedOver.get(id),
-      inScope: () => [...handedOver].map(([id, runtime]) => ({ id, runtime })),
+      inScope: async () => [...handedOver].map(([id, runtime]) => ({ id, runtime, underWay })),
       add: async ({ id }: OciName, runtime: string) => void handedOver.set(id, runtime),
       forget: async ({ id }: OciName) => void handedOver.delete(id),
     },
@@ -116,7 +124,7 @@ describe("a container that wants the host's network", () => {
           ...oci,
           handedOver: {
             runtimeOf: () => undefined,
-            inScope: () => [],
+            inScope: async () => [],
             add: async () => {},
             forget: async ({ id }) => void forgotten.push(id),
           },
@@ -132,6 +140,13 @@ describe("a container that wants the host's network", () => {
     const { hrun, became, handedOver } = hostOf({ given: ['c'] });
     expect((await hrun('create', '--bundle', '/own', 'c'))?.code).to.equal(0);
     expect([became, [...handedOver]]).to.deep.equal([[], []]);
+  });
+
+  it('keeps its name while it is being made, though its runtime does not know it yet', async () => {
+    const { hrun, became, handedOver } = hostOf({ given: ['c'], underWay: true });
+    expect(JSON.parse((await hrun('list', '--format', 'json'))?.stdout ?? '')).to.equal(null);
+    await hrun('create', '--bundle', '/own', 'c');
+    expect([became.length, [...handedOver.keys()]]).to.deep.equal([1, ['c']]);
   });
 
   it('is listed with the others', async () => {
