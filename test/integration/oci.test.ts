@@ -1,13 +1,25 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, open, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { listenUnix } from '../../src/sys/unixListener.ts';
 import { type BundleOptions, makeBundle, writeConfig } from '../helpers/bundle.ts';
 import { type HrunHost, newHrunHost, resultOf } from '../helpers/hrunHost.ts';
+import { temporaryDirectory } from '../helpers/tempDir.ts';
 
 /** Waits for something that is bound to happen; the suite's time-out is the limit. */
 async function until<T>(probe: () => Promise<T | undefined | false>): Promise<T> {
@@ -437,6 +449,22 @@ describe("in runc's place", () => {
     const command = ['-r', '-m', other.path, 'create', '--bundle', bundle, 'c'];
     const { code, stderr } = await resultOf(other.startOther('unshare', command));
     expect([code, stderr.includes('rootless containers are not supported')]).to.deep.equal([1, true]);
+  });
+
+  it('tells a rootless manager that it is one, which takes itself for root', async () => {
+    await config({ args: ['true'] });
+    // The program of this checkout may lie where only root may look.
+    await using place = await temporaryDirectory();
+    await chmod(place.path, 0o755);
+    const program = join(place.path, 'hrun');
+    await copyFile(host.path, program);
+    const nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups', 'unshare', '-r', '-m'];
+    const command = [...nobody, program, 'create', '--bundle', bundle, 'c'];
+    const { code, stderr } = await resultOf(host.startOther('setpriv', command));
+    expect([code, stderr.includes('rootless containers are not supported')], stderr).to.deep.equal([
+      125,
+      true,
+    ]);
   });
 
   it('leaves a root file system that can be unmounted, and mounted again, at once', async () => {

@@ -64,11 +64,23 @@ pub fn open(paths: &Paths, first: &[u8], timeout: Option<Duration>) -> Result<Co
     }
 }
 
+/// As rootless podman calls its runtime: uid 0 of a user namespace that some user has made.
+fn is_only_called_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
 fn attempt(paths: &Paths, first: &[u8], begun: Instant, deadline: Option<Instant>) -> Result<Attempt, Failure> {
     let mut stream = match dial(&paths.socket(), deadline.map(remaining)) {
         Ok(stream) => stream,
         Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Ok(Attempt::Nobody),
         Err(Errno::EAGAIN) => return Err(silent(paths, None, begun)),
+        Err(Errno::EACCES) if is_only_called_root() => {
+            return Err(Failure::own(format!(
+                "{} is root's, and root of a user namespace is not: rootless containers are not supported",
+                paths.socket().display()
+            )));
+        }
         Err(error) => return Err(error).doing(|| format!("cannot connect to {}", paths.socket().display())),
     };
     let peer = getsockopt(&stream, sockopt::PeerCredentials).doing(|| "cannot tell who listens".into())?;
