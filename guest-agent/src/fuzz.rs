@@ -169,72 +169,85 @@ fn options_of_mounts() {
         });
 }
 
+/// What bytes say, read from the first to the last; then zeros.
+struct Source<'a>(&'a [u8]);
+
+impl Source<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        first
+    }
+
+    fn number(&mut self) -> u32 {
+        let bytes = [self.byte(), self.byte(), self.byte(), self.byte()];
+        // small ones mean something more often
+        u32::from_le_bytes(bytes) >> (self.byte() % 32)
+    }
+
+    fn text(&mut self) -> String {
+        let pieces = self.byte() % 6;
+        text(&(0..pieces).map(|_| self.byte()).collect::<Vec<_>>())
+    }
+
+    fn several<T>(&mut self, most: u8, one: impl Fn(&mut Self) -> T) -> Vec<T> {
+        (0..self.byte() % (most + 1)).map(|_| one(self)).collect()
+    }
+}
+
 #[test]
 fn seccomp_rules_become_a_program_that_the_kernel_takes_or_none() {
-    type Rule = (Vec<Vec<u8>>, Vec<u8>, Vec<(u32, u64, u64, Vec<u8>)>);
     let tally = Tally::of("seccomp");
-    check!()
-        .with_type::<(Vec<u8>, Option<u32>, Vec<Vec<u8>>, Vec<Rule>)>()
-        .for_each(|(action, errno, architectures, rules)| {
-            tally.count();
-            let rule = |(names, action, args): &Rule| SeccompRule {
-                names: texts(names),
-                action: text(action),
-                errno_ret: *errno,
-                args: args
-                    .iter()
-                    .map(|(index, value, value_two, op)| SeccompArg {
-                        index: index % 8,
-                        value: *value,
-                        value_two: *value_two,
-                        op: text(op),
-                    })
-                    .collect(),
-            };
-            let _ = Filter::compile(&Seccomp {
-                default_action: text(action),
-                default_errno_ret: *errno,
-                architectures: texts(architectures),
-                flags: Vec::new(),
-                syscalls: rules.iter().map(rule).collect(),
-            });
+    check!().for_each(|bytes: &[u8]| {
+        tally.count();
+        let mut source = Source(bytes);
+        let argument = |source: &mut Source<'_>| SeccompArg {
+            index: source.number() % 8,
+            value: source.number().into(),
+            value_two: source.number().into(),
+            op: source.text(),
+        };
+        let rule = |source: &mut Source<'_>| SeccompRule {
+            names: source.several(4, Source::text),
+            action: source.text(),
+            errno_ret: Some(source.number()),
+            args: source.several(7, argument),
+        };
+        let _ = Filter::compile(&Seccomp {
+            default_action: source.text(),
+            default_errno_ret: Some(source.number()),
+            architectures: source.several(3, Source::text),
+            flags: source.several(2, Source::text),
+            syscalls: source.several(20, rule),
         });
+    });
 }
 
 #[test]
 fn networks_have_plans_or_are_refused() {
-    type Interface = (
-        u32,
-        Vec<u8>,
-        Vec<u8>,
-        u32,
-        Vec<Vec<u8>>,
-        Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
-    );
     let tally = Tally::of("network");
-    check!().with_type::<Vec<Interface>>().for_each(|interfaces| {
+    check!().for_each(|bytes: &[u8]| {
         tally.count();
-        let interface = |(slot, name, mac, mtu, addresses, routes): &Interface| NetworkInterface {
-            slot: slot % 16,
-            name: text(name),
-            mac: text(mac),
-            mtu: *mtu,
-            addresses: texts(addresses),
-            routes: routes
-                .iter()
-                .map(|(destination, gateway, source)| NetworkRoute {
-                    destination: text(destination),
-                    gateway: text(gateway),
-                    source: text(source),
-                    ..NetworkRoute::default()
-                })
-                .collect(),
+        let mut source = Source(bytes);
+        let route = |source: &mut Source<'_>| NetworkRoute {
+            destination: source.text(),
+            gateway: source.text(),
+            source: source.text(),
+            ..NetworkRoute::default()
+        };
+        let interface = |source: &mut Source<'_>| NetworkInterface {
+            slot: source.number() % 16,
+            name: source.text(),
+            mac: source.text(),
+            mtu: source.number(),
+            addresses: source.several(4, Source::text),
+            routes: source.several(4, route),
             neighbours: Vec::new(),
         };
-        let request = ConfigureNetworkRequest {
-            interfaces: interfaces.iter().map(interface).collect(),
-        };
-        let _ = Plan::check(&request);
+        let interfaces = source.several(10, interface);
+        let _ = Plan::check(&ConfigureNetworkRequest { interfaces });
     });
 }
 

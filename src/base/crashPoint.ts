@@ -17,6 +17,7 @@ export type CrashPoint =
   | 'end.exited'
   | 'end.killed'
   | 'end.recorded'
+  | 'oci.killed'
   | 'remove.renamed'
   | 'exec.created'
   | 'exec.exited'

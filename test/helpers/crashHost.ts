@@ -47,7 +47,7 @@ export async function newCrashHost(): Promise<CrashHost> {
   undo.defer(() => rm(crashDirectory, { recursive: true, force: true }));
   const host = undo.use(
     await newHrunHost({
-      config: { poolReady: 0 },
+      config: { poolReady: 0, bootTimeoutMs: 300_000 },
       env: { HRUN_LIBEXEC: libexec, HRUN_CRASH_DIR: crashDirectory },
     }),
   );

@@ -38,6 +38,8 @@ export const OciRecordSchema = z.object({
   paused: z.boolean(),
   exitCode: z.int().min(0).max(255),
   oomKilled: z.boolean(),
+  /** How its process ended, while its microVM is still there: what the next daemon tells if this one dies now. */
+  exit: z.object({ code: z.int().min(0).max(255), oomKilled: z.boolean() }).optional(),
   /** Why it stopped, when it was not by the exit of its process. */
   error: z.string(),
   /** Whose microVM it lives in: its own id, or that of the container whose namespaces it joined. */

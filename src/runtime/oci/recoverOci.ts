@@ -113,13 +113,12 @@ async function finishExit(record: OciRecord): Promise<void> {
 }
 
 async function tellEnd(record: OciRecord, error: string, deps: OciDeps): Promise<void> {
-  const stopped = await deps.store.update(record.id, {
-    status: 'stopped',
-    paused: false,
-    execs: [],
-    exitCode: diedExitCode,
-    error,
-  });
+  const { exit } = record;
+  const end =
+    exit === undefined
+      ? { exitCode: diedExitCode, error }
+      : { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
+  const stopped = await deps.store.update(record.id, { status: 'stopped', paused: false, execs: [], ...end });
   for (const { standIn } of record.execs) {
     const limit = AbortSignal.timeout(limitMs);
     const link = await StandInLink.dial(standIn.controlPath, limit).catch(() => undefined);

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable } from '../../base/abort.ts';
+import { crashPoint } from '../../base/crashPoint.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import type { ContainerId } from '../../base/ids.ts';
 import type { GuestProcess } from '../guestProcess.ts';
@@ -60,6 +61,7 @@ export function superviseOci(
   const ended = awaitEnd().then(async (end) => {
     signals[Symbol.dispose]();
     over.abort();
+    if (end.error === '') await noteExit(record.id, end, deps);
     ({ emulatorGone } = await carryOutEnd(live, end, deps));
     return end.exitCode;
   });
@@ -135,8 +137,16 @@ async function carryOutEnd(
     await emulatorGone;
     await attempt('tell the manager of an OOM', (limit) => echoOom(link, record.cgroups, limit));
   }
+  await crashPoint('oci.killed');
   await writeDownEnd(id, end, deps);
   return { emulatorGone };
+}
+
+/** The microVM must not take the exit code with it. */
+async function noteExit(id: ContainerId, { exitCode, oomKilled }: End, deps: OciDeps): Promise<void> {
+  await deps.store.update(id, { exit: { code: exitCode, oomKilled } }).catch((error: unknown) => {
+    deps.log.warn({ container: id, err: error }, 'cannot note down an exit code yet');
+  });
 }
 
 async function writeDownEnd(id: ContainerId, end: End, deps: OciDeps): Promise<void> {

@@ -1,8 +1,12 @@
 import type { ChildProcess } from 'node:child_process';
 import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { CrashPoint } from '../../../src/base/crashPoint.ts';
+import { makeBundle } from '../../helpers/bundle.ts';
 import { type CrashHost, newCrashHost, type Participant } from '../../helpers/crashHost.ts';
 import { type CommandResult, resultOf } from '../../helpers/hrunHost.ts';
 import { report } from '../../helpers/report.ts';
@@ -138,6 +142,26 @@ describe('a crash between two steps', () => {
       }
     }
   }
+});
+
+describe("a crash under a manager's container", () => {
+  it('between the end of its microVM and the record of it does not change how it ended', async () => {
+    await using crash = await newCrashHost();
+    const { host } = crash;
+    const bundle = await makeBundle(join(host.directory, 'bundle'), { args: ['sh', '-c', 'exit 3'] });
+    // its process keeps the stdio of create
+    await once(host.start(['create', '--bundle', bundle, 'box'], { stdio: 'ignore' }), 'exit');
+    await crash.arm('oci.killed');
+    await host.ok(['start', 'box']);
+    await crash.reached('oci.killed');
+    for (const pid of await crash.pidsOf('hrund', 'box')) kill(pid, 'SIGKILL');
+    await crash.release('oci.killed');
+    while (JSON.parse(await host.ok(['state', 'box'])).status !== 'stopped') await sleep(50);
+    const [record = ''] = await readdir(join(host.run, 'oci'));
+    const state = JSON.parse(await readFile(join(host.run, 'oci', record, 'state.json'), 'utf8'));
+    expect(state).to.include({ exitCode: 3, error: '' });
+    await host.ok(['delete', 'box']);
+  });
 });
 
 describe('a crash at any moment', () => {
