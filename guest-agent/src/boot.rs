@@ -13,6 +13,15 @@ pub const STATE_DIR: &str = "/run/hrun";
 
 const MAX_OPEN_FILES: u64 = 1 << 20;
 
+/// What would wake a guest in which nothing happens, and does nothing then: compaction ahead of need looks twice a second
+/// how scattered memory is, and neighbours that are to be kept fresh are looked for every five seconds
+/// (Documentation/admin-guide/sysctl/vm.rst, networking/ip-sysctl.rst). Kernels differ in which of them they have.
+const QUIET_WHEN_IDLE: [(&str, &str); 3] = [
+    ("/proc/sys/vm/compaction_proactiveness", "0"),
+    ("/proc/sys/net/ipv4/neigh/default/interval_probe_time_ms", "3600000"),
+    ("/proc/sys/net/ipv6/neigh/default/interval_probe_time_ms", "3600000"),
+];
+
 /// Mounts the kernel's file systems and prepares what containers need from the guest.
 pub fn prepare_guest() -> Result<()> {
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -38,6 +47,9 @@ pub fn prepare_guest() -> Result<()> {
     // Grace periods wait for timer ticks otherwise, a few of them in the way of every container. One or a few CPUs that
     // are nobody else's do not mind being interrupted.
     fs::write("/sys/kernel/rcu_expedited", "1").doing(|| "expediting RCU".into())?;
+    for (setting, value) in QUIET_WHEN_IDLE {
+        let _ = fs::write(setting, value);
+    }
     // The agent holds a handful of descriptors for each process; what it starts inherits Docker's usual limit.
     sys::set_rlimit(libc::RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
         .doing(|| "raising the limit of open files".into())?;

@@ -97,7 +97,16 @@ const profiles: Readonly<Record<Accelerator, Profile>> = {
     accelerator: 'tcg,tb-size=128',
     // TCG runs "rep movsb" byte by byte, so the guest's kernel must not prefer it for copying pages
     cpu: 'max,erms=off',
-    kernel: ['no_timer_check', 'noreplace-smp', 'lapic_timer_khz=1000000', 'mitigations=off'],
+    kernel: [
+      'no_timer_check',
+      'noreplace-smp',
+      'lapic_timer_khz=1000000',
+      'mitigations=off',
+      // its watchdog would wake an idle guest twice a second
+      'tsc=reliable',
+      // its averages are the other thing that wakes one, every two seconds
+      'psi=0',
+    ],
   },
 };
 

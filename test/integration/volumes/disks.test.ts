@@ -83,6 +83,15 @@ describe('a disk of the user', () => {
     expect(await out(`${mount},ro`, 'cat /data/q')).to.equal('q');
   });
 
+  it('may hold xfs, told or found', async () => {
+    const source = await makeDisk(at('files.xfs.raw'), 'xfs', 512);
+    const read = 'cat /data/file; grep " /data " /proc/mounts | cut -d" " -f3';
+    expect(await out(`type=disk,src=${source},dst=/data,fs=xfs`, `echo kept > /data/file; ${read}`)).to.equal(
+      'kept\nxfs',
+    );
+    expect(await out(`type=disk,src=${source},dst=/data`, read)).to.equal('kept\nxfs');
+  });
+
   it('may hold erofs, told or found', async () => {
     const path = await makeErofs(at('erofs.raw'), 'erofs');
     expect(await out(`type=disk,src=${path},dst=/data`, 'cat /data/file')).to.equal('erofs');
