@@ -29,6 +29,7 @@ import { type Refusal, readRefusals } from './refusals.ts';
 import { Resolver } from './resolver.ts';
 import type { addressesIn } from './resolverAnswers.ts';
 import { namedSet, refusedSet, removalCommands, rulesetCommands } from './ruleset.ts';
+import { watchTable } from './watchTable.ts';
 
 export interface FabricDeps {
   /** Marks bridges as ours. */
@@ -81,6 +82,7 @@ export class Fabric {
   readonly #resolvers = new Map<string, Resolver>();
   #settings: ChangedSettings;
   #hasTables = false;
+  #watch: Disposable | undefined;
   #recorded: string | undefined;
 
   /**
@@ -263,6 +265,8 @@ export class Fabric {
       this.#resolvers.delete(id);
     }
     if (used.size === 0) {
+      this.#watch?.[Symbol.dispose]();
+      this.#watch = undefined;
       await runNft(this.netns, removalCommands(this.#deps.table));
       this.#hasTables = false;
     }
@@ -295,6 +299,22 @@ export class Fabric {
     }
     await runNft(this.netns, rulesetCommands(input, 'anew'));
     this.#hasTables = true;
+    this.#watch ??= this.#watchSoon();
+  }
+
+  /** A container that only runs a command is gone before that. */
+  #watchSoon(): Disposable {
+    let watch: Disposable | undefined;
+    const timer = setTimeout(() => {
+      watch = watchTable(this.netns, this.#deps, () => this.apply(never));
+    }, watchAfterMs);
+    timer.unref();
+    return {
+      [Symbol.dispose]: () => {
+        clearTimeout(timer);
+        watch?.[Symbol.dispose]();
+      },
+    };
   }
 
   /** Until the names may mean something else, and a while longer for what was begun with them. */
@@ -374,6 +394,7 @@ export class Fabric {
   }
 }
 
+const watchAfterMs = 1000;
 const extraNamedSeconds = 60;
 const mostNamedSeconds = 24 * 3600;
 const never = new AbortController().signal;

@@ -11,7 +11,10 @@ import type { NetNamespace } from '../sys/netNamespace.ts';
 export type NftCommand = Readonly<Record<string, object>>;
 
 const limitMs = 20_000;
-const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+export const nftEnvironment = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  LC_ALL: 'C',
+} as const;
 
 /**
  * Carries out commands in a namespace, all of them or, when it fails, none.
@@ -38,7 +41,7 @@ async function nft(netns: NetNamespace, arguments_: readonly string[], input: st
   const child = netns.run(() =>
     spawn('nft', arguments_, {
       cwd: '/',
-      env: { PATH: systemPath, LC_ALL: 'C' },
+      env: nftEnvironment,
       stdio: [stdin.fd, 'pipe', 'pipe'],
       timeout: limitMs,
       killSignal: 'SIGKILL',

@@ -1,10 +1,26 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
+import type { NetNamespace } from '../../../src/sys/netNamespace.ts';
 import { type HrunHost, newHrunHost } from '../../helpers/hrunHost.ts';
 import { newNetns, type TestNetns } from '../../helpers/netns.ts';
 import { nameServerIn, readFrom, serveIn } from '../../helpers/netService.ts';
 
 /** Port 80, in the table of the kernel: state 0A. */
 const untilListening = "until grep -q ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done";
+
+/** Processes that wait for changes of a namespace's firewall. */
+function monitorsIn({ identity }: NetNamespace): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      const { dev, ino } = statSync(`/proc/${pid}/ns/net`, { bigint: true });
+      return `${dev}:${ino}` === identity && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('monitor');
+    } catch {
+      return false; // it has ended
+    }
+  });
+}
 
 /** `host` runs hrun; `world` is what lies behind it, reached over one link. */
 describe('hrun run with a network', () => {
@@ -90,6 +106,19 @@ describe('hrun run with a network', () => {
     expect(taken.stderr).to.contain('Bind for 0.0.0.0:8080 failed: port is already allocated');
     const { stdout } = await sh(ask('192.0.2.1', 8080));
     expect(stdout, 'from a container through the host').to.equal('web\n');
+  });
+
+  it('puts its rules back when a firewall is loaded anew', async () => {
+    await startServer('web', '-p', '8080:80');
+    // what the rules were not watched for yet is not noticed
+    while (monitorsIn(netns.netns).length === 0) await host.ok(['ps']);
+    netns.run('nft', 'flush', 'ruleset');
+    // meanwhile the daemon's own socket, which only holds the port, lets who connects wait for ever
+    const patience = () => sleep(500, 'no answer');
+    for (let said: unknown; said !== 'web\n'; ) {
+      const answer = readFrom(world.netns, '192.0.2.1', 8080).catch((error: unknown) => error);
+      said = await Promise.race([answer, patience()]);
+    }
   });
 
   it('lets containers find each other by name, and no one else by another’s address', async () => {
@@ -196,7 +225,10 @@ describe('hrun run with a network', () => {
   it('goes on over a crash of the daemon, and is cleaned up by the next', async () => {
     await startServer('web', '-p', '8080:80');
     const pid = await host.daemonPid();
+    while (monitorsIn(netns.netns).length === 0) await host.ok(['ps']);
+    const [watching] = monitorsIn(netns.netns);
     process.kill(pid, 'SIGKILL');
+    while (monitorsIn(netns.netns)[0] === watching) await host.ok(['ps']);
     expect(await readFrom(world.netns, '192.0.2.1', 8080)).to.equal('web\n');
     expect(await host.ok(['port', 'web', '80'])).to.equal('0.0.0.0:8080\n[::]:8080');
     expect(await readFrom(world.netns, '192.0.2.1', 8080)).to.equal('web\n');
