@@ -47,6 +47,9 @@ export function superviseOci(
       const exit = await relayToStandIn(init, link, tornDown.signal);
       return { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
     } catch (error) {
+      const { exit } = record;
+      // an earlier daemon had it from the guest, and died while it took everything down
+      if (exit !== undefined) return { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
       if (told !== undefined) return told;
       deps.log.warn(
         { container: record.name, err: error },
