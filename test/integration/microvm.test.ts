@@ -82,11 +82,11 @@ describe('a microVM', () => {
   });
 
   it('boots with the least memory it may have', async () => {
-    expect(await failureOf(bootTestVm({ shape: { memoryMiB: 47 } }))).to.have.property(
+    expect(await failureOf(bootTestVm({ shape: { memoryMiB: 51 } }))).to.have.property(
       'code',
       'INVALID_ARGUMENT',
     );
-    await using guest = await bootTestVm({ shape: { memoryMiB: 48 } });
+    await using guest = await bootTestVm({ shape: { memoryMiB: 52 } });
     await using _connection = await connectTestAgent(guest.vm);
   });
 

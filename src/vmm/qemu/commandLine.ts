@@ -30,7 +30,7 @@ export const qemuSandbox = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,r
 export const consoleChardev = 'console';
 export const scsiBus = 'scsi0.0';
 /** With less the kernel has no room for its initramfs, and hangs or resets without a word. */
-const minMemoryMiB = 48;
+const minMemoryMiB = 52;
 export const consoleBytes = 64 * 1024;
 /** The guest finds its end of the agent's channel by this name. */
 const agentPortName = 'hrun.agent';
