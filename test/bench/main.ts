@@ -11,8 +11,10 @@ import { imageReads } from './cases/imageReads.ts';
 import { jail } from './cases/jail.ts';
 import { launches } from './cases/launches.ts';
 import { managers } from './cases/managers.ts';
+import { network } from './cases/network.ts';
 import { ociVerbs } from './cases/ociVerbs.ts';
 import { unpacking } from './cases/unpack.ts';
+import { volumes } from './cases/volumes.ts';
 import { compareResults } from './compare.ts';
 import { hostFacts } from './hostFacts.ts';
 import { ratiosOf } from './ratios.ts';
@@ -27,7 +29,7 @@ const usage = `Measures hrun against raw QEMU, podman and runc, in turn, so that
 `;
 
 const groups: readonly Group[] = [
-  ...[launches, jail, execs, bursts, density, unpacking, imageReads, commands],
+  ...[launches, jail, execs, bursts, density, unpacking, imageReads, volumes, network, commands],
   ...[managers, ociVerbs],
 ];
 

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { expect } from 'chai';
 import { makeDisk } from '../../helpers/disks.ts';
 import { type HrunHost, newHrunHost } from '../../helpers/hrunHost.ts';
-import { writeSqliteImage } from '../../helpers/sqliteImage.ts';
+import { writeToolImage } from '../../helpers/toolImage.ts';
 
 const rounds = Number(process.env.HRUN_DURABILITY_ROUNDS ?? 10);
 /** Upper bound of the commits that a round waits for before it kills. */
@@ -20,8 +20,8 @@ describe('what was synced in a guest', () => {
   before(async function () {
     this.timeout(300_000);
     host = await newHrunHost({ config: { poolReady: 0 } });
-    const layout = join(host.directory, 'sqlite');
-    await writeSqliteImage(layout);
+    const layout = join(host.directory, 'layout');
+    await writeToolImage(layout, '/usr/bin/sqlite3');
     await host.ok(['load', '--input', layout]);
     await makeDisk(join(host.directory, 'disk.raw'));
     await host.ok(['volume', 'create', '--driver', 'disk', '--size', '64m', 'block']);
@@ -43,7 +43,7 @@ describe('what was synced in a guest', () => {
   ): Promise<string[]> {
     const name = `killed-${process.hrtime.bigint()}`;
     const child = host.start(
-      ['run', '--name', name, ...flags, 'sqlite', '/bin/busybox', 'sh', '-c', script],
+      ['run', '--name', name, ...flags, 'sqlite3', '/bin/busybox', 'sh', '-c', script],
       {
         stdio: ['ignore', 'pipe', 'ignore'],
       },
@@ -74,7 +74,7 @@ describe('what was synced in a guest', () => {
       ].join('; ');
       const lines = await killedAfter(flags(), script, (line) => line.includes('synced'));
       const sum = '/bin/busybox sha256sum /data/synced';
-      const found = await host.ok(['run', '--rm', ...flags(), 'sqlite', '/bin/busybox', 'sh', '-c', sum]);
+      const found = await host.ok(['run', '--rm', ...flags(), 'sqlite3', '/bin/busybox', 'sh', '-c', sum]);
       expect([found]).to.deep.equal(lines.slice(1));
     });
 
