@@ -28,6 +28,9 @@ export function watchTable(
     }),
   );
   monitor.on('error', (error) => log.warn({ err: error }, 'removals of firewall rules are not noticed'));
+  monitor.once('exit', (code) => {
+    if (code !== null) log.warn({ code }, 'removals of firewall rules are not noticed any more');
+  });
   const lines = createInterface({ input: monitor.stdout });
   let looking = Promise.resolve();
   lines.on('line', (line) => {

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_no_new_privs;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Uid, fork, setgroups, setresgid, setresuid};
+use serde_json::Value;
 
 /// What could not be done, in words.
 pub type Done = Result<(), String>;
@@ -35,6 +36,15 @@ pub fn bound_capabilities() -> Done {
         }
     }
     Ok(())
+}
+
+/// The user that a plan names, if any: neither root nor what chown(2) takes for "unchanged". `None` for what is no user.
+pub fn own_user(uid: &Value) -> Option<Option<u32>> {
+    if uid.is_null() {
+        return Some(None);
+    }
+    let uid = u32::try_from(uid.as_u64()?).ok()?;
+    (uid != 0 && uid != u32::MAX).then_some(Some(uid))
 }
 
 pub fn become_user(uid: u32) -> Done {

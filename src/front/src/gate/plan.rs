@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::policy::{Policy, Range};
+use crate::identity::own_user;
 
 /// What the daemon wants (src/network/userNetwork.ts).
 pub struct Plan {
@@ -22,14 +23,7 @@ impl Plan {
                 .iter()
                 .map(|word| word.as_str().map(str::to_owned))
                 .collect::<Option<_>>()?,
-            uid: match &value["uid"] {
-                Value::Null => None,
-                uid => Some(
-                    u32::try_from(uid.as_u64()?)
-                        .ok()
-                        .filter(|&uid| uid != 0 && uid != u32::MAX)?,
-                ),
-            },
+            uid: own_user(&value["uid"])?,
             policy: match &value["allow"] {
                 Value::Null => Policy::open(),
                 list => Policy::closed(list.as_array()?.iter().map(range).collect::<Option<_>>()?),

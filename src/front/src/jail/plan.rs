@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::identity::own_user;
+
 /// What the daemon wants (src/vmm/jail/launch.ts).
 pub struct Plan {
     /// What is executed: its path in the tree, or, without one, on the host.
@@ -34,15 +36,7 @@ impl Plan {
             program: value["program"].as_str()?.to_owned(),
             descriptors: i32::try_from(value["descriptors"].as_u64()?).ok()?,
             tree: value["tree"].as_str().map(PathBuf::from),
-            uid: match &value["uid"] {
-                Value::Null => None,
-                // Neither root nor what chown(2) takes for "unchanged".
-                uid => Some(
-                    u32::try_from(uid.as_u64()?)
-                        .ok()
-                        .filter(|&uid| uid != 0 && uid != u32::MAX)?,
-                ),
-            },
+            uid: own_user(&value["uid"])?,
             user_namespace: value["userNamespace"].as_bool()?,
             devices: paths("devices")?,
             cgroups: paths("cgroups")?,
