@@ -1,6 +1,6 @@
 export interface Launch {
-  /** Booted; restored from a template; restored and warmed before it was asked for. */
-  readonly kind: 'cold' | 'cloned' | 'pooled';
+  /** Booted; restored from a template; restored and warmed before it was asked for; that of another container. */
+  readonly kind: 'cold' | 'cloned' | 'pooled' | 'joined';
   /** Why it was not a clone. */
   readonly reason?: string;
 }

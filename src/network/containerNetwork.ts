@@ -26,6 +26,8 @@ const ConnectionSchema = z.object({
 export const ContainerNetworkSchema = z.object({
   /** None: loopback only. */
   connections: z.array(ConnectionSchema),
+  /** Id of the container whose network, and with it whose microVM, it lives in; there are no connections then. */
+  sharedWith: z.string().optional(),
   ports: z.array(PortWishSchema),
   /** Name servers instead of the host's. */
   dns: z.array(z.string()),

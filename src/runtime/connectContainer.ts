@@ -21,6 +21,12 @@ export async function connectContainer(
 ): Promise<void> {
   const definition = deps.networkStore.find(network);
   const record = deps.store.find(container);
+  if (record.config.network.sharedWith !== undefined) {
+    throw new HrunError(
+      'WRONG_STATE',
+      'container sharing network namespace with another container or host cannot be connected to any other network',
+    );
+  }
   const [other] = record.config.network.connections;
   if (other !== undefined) {
     const known = other.network === definition.name;

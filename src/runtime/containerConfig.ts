@@ -121,6 +121,7 @@ function mergeNetwork(
   defaultNetwork: string | undefined,
 ): ContainerNetwork {
   if (none) return { ...noNetwork, extraHosts: [...wish.extraHosts] };
+  if (wish.sharedWith !== undefined) return { ...noNetwork, sharedWith: wish.sharedWith };
   const [first = { network: 'default', aliases: [] }, ...rest] = wish.connections;
   const connections = [first, ...rest].flatMap((connection) => {
     const network = connection.network === 'default' ? defaultNetwork : connection.network;

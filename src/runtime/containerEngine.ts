@@ -23,6 +23,7 @@ import { removeContainer } from './removeContainer.ts';
 import { resumeAttachment } from './resumeAttachment.ts';
 import type { CreateRequest } from './runRequest.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
+import { checkInside, configInside, hostOfNetwork, requestInside } from './sharedNetwork.ts';
 import { startContainer } from './startContainer.ts';
 import { killContainer, killEvent, stopContainer } from './stopContainer.ts';
 import type { ContainerSummary, LogChunk } from './views.ts';
@@ -61,20 +62,24 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     const wishes = await checkSources(request, caller.files, signal);
     const mountedIds = await mountedImages(request, caller, signal);
     const id = newContainerId();
+    const { sharedWith } = request.network;
+    const host = sharedWith === undefined ? undefined : hostOfNetwork(sharedWith, deps);
+    const own = mergeContainerConfig(
+      id,
+      { ...(host === undefined ? request : requestInside(request, host)), ...wishes },
+      { ...image, mountedIds },
+      { ...deps.config, ...deps.defaults },
+    );
     const record: ContainerRecord = {
       version: 1,
       id,
       name: request.name ?? inventName((name) => store.isNameTaken(name)),
       createdAt: new Date().toISOString(),
-      config: mergeContainerConfig(
-        id,
-        { ...request, ...wishes },
-        { ...image, mountedIds },
-        { ...deps.config, ...deps.defaults },
-      ),
+      config: host === undefined ? own : configInside(host, own, request),
       state: { ...initialState, ...(onFailedStart && { onFailedStart }) },
     };
     checkConnections(record.config.network, deps);
+    if (host !== undefined) checkInside(record.config, deps);
     signal.throwIfAborted();
     await store.add(record);
     await crashPoint('create.recorded');
@@ -230,7 +235,7 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
         record,
         logPath: join(store.directoryOf(record.id), 'output.log'),
         scratchDiskPath: join(store.directoryOf(record.id), 'scratch.raw'),
-        vmPid: record.state.vm?.pid ?? 0,
+        vmPid: live.get(record.id)?.guest.vm.record.pid ?? 0,
         pid: record.state.standInPid ?? 0,
         volumeSources: new Map(
           record.config.namedVolumes.flatMap(({ name }) => {

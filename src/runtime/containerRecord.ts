@@ -139,6 +139,8 @@ const ContainerStateSchema = z.object({
   vm: VmRecordSchema.optional(),
   standInPid: z.int().optional(),
   accelerator: z.enum(['kvm', 'tcg']).optional(),
+  /** Serial numbers of the disks that it has in the microVM of another container, from before they are plugged. */
+  joined: z.object({ serials: z.array(z.string()) }).optional(),
   /** Its places in networks; leased from before they are used until the container has ended. */
   endpoints: z.array(EndpointSchema).optional(),
   /** What CNI plugins made for it, until they have undone it. */

@@ -15,10 +15,10 @@ import type { ContainerPathStat } from './views.ts';
 const mebibyte = 1024 * 1024;
 const sectorBytes = 512;
 
-/** What lies at a path of a container, running or not. @throws HrunError NOT_FOUND */
 /** Nothing runs that could look a name up. */
 const noNames = { hosts: '', resolvConf: '' };
 
+/** What lies at a path of a container, running or not. @throws HrunError NOT_FOUND */
 export async function statPath(
   record: ContainerRecord,
   path: string,
@@ -165,10 +165,10 @@ async function mountedContainer(
   undo.defer(async () => void (await deps.store.update(record.id, { vm: undefined, vmRunDir: undefined })));
   const options = { files: caller.files, progress: caller.progress, phases: new PhaseClock(deps.now) };
   const opened = undo.use(await openContainerVm(record, deps, options, signal));
-  const { guest, imageFs, mounts, distinct } = opened;
+  const { guest, root, mounts, distinct } = opened;
   await distinct;
   const { client } = await guest.agent(signal);
-  await client.createContainer(guestContainer(record, imageFs, undefined, noNames, mounts), signal);
+  await client.createContainer(guestContainer(record, root, undefined, noNames, mounts), signal);
   // The disk is written back before the VM goes.
   undo.defer(() => client.deleteContainer(record.id, AbortSignal.timeout(guest.limits.agentTimeoutMs)));
   const owned = undo.move();

@@ -10,33 +10,38 @@ import {
 } from '../oci/defaults.ts';
 import type { TerminalSize } from './attachIo.ts';
 import type { ContainerConfig, ContainerRecord } from './containerRecord.ts';
-import { imageDiskSerial, scratchDiskSerial } from './guestDevices.ts';
 import type { NameFiles } from './guestNames.ts';
 
 const cpuPeriodUs = 100_000;
 
+/** The image's disk and the writable one, by their serial numbers. */
+export interface GuestRoot {
+  readonly imageSerial: string;
+  readonly imageFs: string;
+  readonly scratchSerial: string;
+}
+
 /**
  * What the agent is asked to make of a container whose disks and share are in the VM. Pure.
+ * @param root its disks
+ * @param names undefined: its files come with the mounts
  * @param mounts of what was opened for it
  */
 export function guestContainer(
   { id, config }: ContainerRecord,
-  imageFs: string,
+  root: GuestRoot,
   terminalSize: TerminalSize | undefined,
-  names: NameFiles,
+  names: NameFiles | undefined,
   mounts: readonly MountInit[],
 ): CreateContainerInit {
   return {
     containerId: id,
-    rootfs: {
-      case: 'disks',
-      value: { imageSerial: imageDiskSerial, imageFs, scratchSerial: scratchDiskSerial },
-    },
+    rootfs: { case: 'disks', value: { ...root } },
     readonlyRootfs: config.readonlyRootfs,
     hostname: config.hostname,
     domainname: config.domainname,
     mounts: guestMounts(config, mounts),
-    files: injectedFiles(config, names),
+    files: names === undefined ? [] : injectedFiles(config, names),
     devices: defaultDevices.map((device) => ({ ...device })),
     maskedPaths: [...maskedPaths],
     readonlyPaths: [...readonlyPaths],

@@ -16,13 +16,14 @@ import { adoptContainerNetworking, openContainerNetworking } from './containerNe
 import type { ContainerConfig, ContainerRecord, ContainerState } from './containerRecord.ts';
 import { createDistinct } from './createDistinct.ts';
 import type { Progress } from './engine.ts';
-import { guestContainer } from './guestContainer.ts';
+import { type GuestRoot, guestContainer } from './guestContainer.ts';
 import { imageDiskSerial, scratchDiskSerial, shareTag } from './guestDevices.ts';
 import { GuestProcess } from './guestProcess.ts';
 import { OutputLog } from './outputLog.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { createScratchDisk } from './scratchDisk.ts';
 import { adoptShares, openShares } from './shares.ts';
+import { ownTenancy, type Tenancy } from './tenancy.ts';
 import { holdersOf } from './volumes/holders.ts';
 import { openMounts } from './volumes/openMounts.ts';
 
@@ -45,6 +46,7 @@ export interface PreparedContainer extends AsyncDisposable {
   readonly log: OutputLog;
   readonly standInPid: number | undefined;
   readonly accelerator: ContainerState['accelerator'];
+  readonly tenancy: Tenancy;
 }
 
 /**
@@ -78,7 +80,7 @@ export async function prepareContainer(
   if (connections.length > 0) phases.end('network');
   const { client } = await running.guest.agent(signal);
   const { names } = await networking;
-  const request = guestContainer(record, running.imageFs, terminalSize, names, running.mounts);
+  const request = guestContainer(record, running.root, terminalSize, names, running.mounts);
   {
     using _filling = await deps.live.fillTurns.take(record.config, signal);
     await createDistinct(running.distinct, (inner) => client.createContainer(request, inner), signal);
@@ -93,6 +95,7 @@ export async function prepareContainer(
     log,
     standInPid: running.standInPid,
     accelerator: running.accelerator,
+    tenancy: ownTenancy(running.guest),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
@@ -118,14 +121,23 @@ export async function adoptContainer(
   const guest = undo.use(await adoptGuestVm(vmRecord, await deps.vmm(signal), deps.config, signal));
   const init = new GuestProcess(guest, record.id, initProcessId);
   const owned = undo.move();
-  return { guest, init, log, standInPid, accelerator, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const tenancy = ownTenancy(guest);
+  return {
+    guest,
+    init,
+    log,
+    standInPid,
+    accelerator,
+    tenancy,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 export interface ContainerVm extends AsyncDisposable {
   readonly guest: GuestVm;
   /** As OpenedGuest.distinct. */
   readonly distinct: Promise<void>;
-  readonly imageFs: string;
+  readonly root: GuestRoot;
   /** Of binds, volumes, disks and images, for the agent. */
   readonly mounts: readonly MountInit[];
   readonly standInPid: number | undefined;
@@ -202,7 +214,7 @@ export async function openContainerVm(
   return {
     guest,
     distinct,
-    imageFs: disk.fs,
+    root: { imageSerial: imageDiskSerial, imageFs: disk.fs, scratchSerial: scratchDiskSerial },
     mounts: mounts.mounts,
     standInPid: shares?.pid,
     accelerator,
@@ -241,7 +253,7 @@ export async function openContainerLog(
 }
 
 /** @param ready one that the guest has already */
-async function makeScratchDisk(
+export async function makeScratchDisk(
   path: string,
   { storageBytes, autoRemove }: ContainerConfig,
   ready: string | undefined,

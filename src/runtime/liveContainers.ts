@@ -4,6 +4,7 @@ import type { Timing } from '../base/phases.ts';
 import type { GuestVm } from '../pool/guestVm.ts';
 import type { GuestProcess } from './guestProcess.ts';
 import type { OutputLog } from './outputLog.ts';
+import type { Tenancy } from './tenancy.ts';
 import { FillTurns } from './volumes/fillTurns.ts';
 
 /** How a container ended; on disk before anybody sees it. */
@@ -18,6 +19,8 @@ export interface ContainerEnd {
 export interface LiveContainer {
   readonly id: ContainerId;
   readonly guest: GuestVm;
+  /** Whether that microVM is its own, and who else lives there. */
+  readonly tenancy: Tenancy;
   readonly log: OutputLog;
   readonly init: GuestProcess;
   /** Settles once the end is on disk and the VM is gone; never rejects. */

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerId } from '../base/ids.ts';
 import { identifyProcess, signalProcess, waitUntilGone } from '../sys/processes.ts';
 import { adoptCniNetworking } from './cniNetworking.ts';
+import type { ContainerRecord, ContainerState } from './containerRecord.ts';
+import { undoJoin } from './joinContainer.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 import { adoptShares } from './shares.ts';
 import { resumeContainer, undoStart } from './startContainer.ts';
@@ -33,19 +35,23 @@ export async function recoverContainers(
   ]);
   await killStrayVms(deps, kept, signal);
   for (const { id, state, name } of deps.store.list()) {
-    const unfinished = state.status === 'starting' || state.onFailedStart === 'remove';
-    if (!unfinished) {
+    if (!isUnfinished(state)) {
       // A copy from or to a container that does not run had a VM for the moment.
       if (state.status !== 'running' && state.vmRunDir !== undefined) {
         await deps.store.update(id, { vm: undefined, vmRunDir: undefined });
       }
       continue;
     }
+    // there is something of it in a microVM that is to be taken over first
+    if (state.joined !== undefined) continue;
     deps.log.info({ container: id, name }, 'undoing a start that an earlier daemon did not finish');
     await adoptCniNetworking(deps.store.known(id), deps)?.[Symbol.asyncDispose]();
     await undoStart(id, deps);
   }
-  for (const record of running) {
+  const isJoined = ({ state }: ContainerRecord) => state.joined !== undefined;
+  const half = deps.store.list().filter((record) => isJoined(record) && isUnfinished(record.state));
+  // those with a microVM first, then who lives there
+  for (const record of [...running.filter((one) => !isJoined(one)), ...running.filter(isJoined)]) {
     const live = await resumeContainer(record, deps);
     if (live === undefined || !awaited.has(record.id)) continue;
     const back = Promise.withResolvers<void>();
@@ -54,6 +60,14 @@ export async function recoverContainers(
     void sleep(comeBackMs, undefined, { ref: false }).then(back.resolve);
     void back.promise.then(() => live.holders.delete(back.promise));
   }
+  for (const record of half) {
+    await undoJoin(record, deps);
+    await undoStart(record.id, deps);
+  }
+}
+
+function isUnfinished({ status, onFailedStart }: ContainerState): boolean {
+  return status === 'starting' || onFailedStart === 'remove';
 }
 
 /** Every QEMU of ours carries its VM's id, which is also the name of its run directory. */

@@ -5,6 +5,7 @@ import type { ContainerId } from '../base/ids.ts';
 import { PhaseClock } from '../base/phases.ts';
 import { type ContainerRecord, type ContainerState, mayBecome } from './containerRecord.ts';
 import type { OutputSink } from './guestProcess.ts';
+import { adoptJoined, joinContainer } from './joinContainer.ts';
 import {
   adoptContainer,
   type LaunchOptions,
@@ -53,7 +54,8 @@ export async function startContainer(
   };
   try {
     await using undo = new AsyncDisposableStack();
-    const prepared = undo.use(await prepareContainer(record, deps, options, starting, signal));
+    const prepare = record.config.network.sharedWith === undefined ? prepareContainer : joinContainer;
+    const prepared = undo.use(await prepare(record, deps, options, starting, signal));
     const { stdout, stderr } = prepared.log.lengths;
     await options.beforeStart();
     await crashPoint('start.told');
@@ -73,7 +75,7 @@ export async function startContainer(
       oomKilled: false,
       error: '',
       onFailedStart: undefined,
-      vm: prepared.guest.vm.record,
+      ...(!prepared.tenancy.joined && { vm: prepared.guest.vm.record }),
       accelerator: prepared.accelerator,
       standInPid: prepared.standInPid,
       logBase: { stdout: Number(stdout), stderr: Number(stderr) },
@@ -93,14 +95,11 @@ export async function resumeContainer(
   deps: RuntimeDeps,
 ): Promise<LiveContainer | undefined> {
   try {
-    return watch(record, await adoptContainer(record, deps, never), deps, new PhaseClock(deps.now));
+    const adopt = record.config.network.sharedWith === undefined ? adoptContainer : adoptJoined;
+    return watch(record, await adopt(record, deps, never), deps, new PhaseClock(deps.now));
   } catch (error) {
     const { exit } = record.state;
-    const end =
-      exit === undefined
-        ? { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) }
-        : { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
-    await recordEnd(record.id, end, deps);
+    await recordEnd(record.id, exit === undefined ? diedWith(error) : endNoted(exit), deps);
     if (record.config.autoRemove) await deps.store.remove(record.id);
     return undefined;
   }
@@ -119,26 +118,21 @@ export async function undoStart(
     vm: undefined,
     vmRunDir: undefined,
     standInPid: undefined,
+    joined: undefined,
     endpoints: undefined,
     cni: undefined,
   });
 }
 
 function watch(
-  { id, config, state }: ContainerRecord,
+  record: ContainerRecord,
   prepared: PreparedContainer,
   deps: RuntimeDeps,
   phases: PhaseClock,
 ): LiveContainer {
+  const { id, config } = record;
   const holders = new Set<Promise<void>>();
-  const ended = superviseToEnd(
-    id,
-    state.logBase,
-    prepared,
-    deps,
-    phases,
-    !config.autoRemove || keepsDisks(config),
-  );
+  const ended = superviseToEnd(record, prepared, deps, phases, !config.autoRemove || keepsDisks(config));
   const finished = ended.then(async () => {
     while (holders.size > 0) await Promise.allSettled(holders);
     if (config.autoRemove) await deps.store.remove(id);
@@ -148,10 +142,11 @@ function watch(
   finished.catch((error: unknown) =>
     deps.log.error({ container: id, err: error }, 'could not finish a container'),
   );
-  const { guest, init, log } = prepared;
+  const { guest, init, log, tenancy } = prepared;
   const live: LiveContainer = {
     id,
     guest,
+    tenancy,
     init,
     log,
     ended,
@@ -166,33 +161,48 @@ function watch(
 }
 
 async function superviseToEnd(
-  id: ContainerId,
-  logBase: ContainerState['logBase'],
+  { id, name, state }: ContainerRecord,
   prepared: PreparedContainer,
   deps: RuntimeDeps,
   phases: PhaseClock,
   keepDisk: boolean,
 ): Promise<ContainerEnd> {
-  const { guest, init, log } = prepared;
+  const { guest, init, log, tenancy } = prepared;
+  const { logBase } = state;
+  const dismiss = () =>
+    tenancy.members.dismiss(
+      new HrunError('WRONG_STATE', `the microVM ended with container ${name}, whose it was`),
+    );
   let end: ContainerEnd;
   try {
     const base: OutputPosition = { stdout: BigInt(logBase.stdout), stderr: BigInt(logBase.stderr) };
-    const exit = await init.follow(positionAfter(log, base), sinkOf(prepared, base), never);
+    const exit = await init.follow(positionAfter(log, base), sinkOf(prepared, base), tenancy.over);
     phases.end('workload');
-    end = { exitCode: exit.code, oomKilled: exit.oomKilled, error: '' };
+    end = { exitCode: exit.code, oomKilled: exit.oomKilled, error: tenancy.endedBecause };
     await noteExit(id, exit, deps);
     await crashPoint('end.exited');
-    if (keepDisk) await settleDisk(id, prepared, deps);
+    await dismiss();
+    if (keepDisk && !tenancy.joined) await settleDisk(id, prepared, deps);
   } catch (error) {
-    end = { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
+    end = state.exit === undefined ? diedWith(error) : endNoted(state.exit);
     deps.log.warn({ container: id, vm: guest.vm.record.id, err: error }, 'a container died with its microVM');
+    await dismiss();
   }
-  await guest[Symbol.asyncDispose]();
+  await tenancy.leave();
   await crashPoint('end.killed');
   await recordEnd(id, end, deps);
   await crashPoint('end.recorded');
   await prepared[Symbol.asyncDispose]();
   return end;
+}
+
+function diedWith(error: unknown): ContainerEnd {
+  return { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
+}
+
+/** An earlier daemon had it from the guest, and died while it took everything down. */
+function endNoted({ code, oomKilled }: NonNullable<ContainerState['exit']>): ContainerEnd {
+  return { exitCode: code, oomKilled, error: '' };
 }
 
 function positionAfter({ lengths }: OutputLog, base: OutputPosition): OutputPosition {
@@ -242,6 +252,7 @@ async function recordEnd(id: ContainerId, end: ContainerEnd, deps: RuntimeDeps):
         vm: undefined,
         vmRunDir: undefined,
         standInPid: undefined,
+        joined: undefined,
         endpoints: undefined,
         cni: undefined,
       });

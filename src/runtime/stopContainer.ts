@@ -37,13 +37,13 @@ export async function stopContainer(
   }
   const killed = await send(sigkill);
   if (killed && (await endsWithin(live, killGraceMs, signal))) return;
-  await live.guest.vm.kill();
+  await live.tenancy.kill();
   await abortable(live.finished, signal);
 }
 
 /**
- * Ends a container at once: by killing its VM, or, where disks are to outlive it, by killing its workload, so that the
- * guest can write them back.
+ * Ends a container at once: by killing its VM, or, where disks are to outlive it or others live there, by killing its
+ * workload, so that the guest can write them back.
  */
 export async function killContainer(
   live: LiveContainer,
@@ -51,9 +51,11 @@ export async function killContainer(
   deps: Pick<RuntimeDeps, 'events'>,
   signal: AbortSignal,
 ): Promise<void> {
-  if (keepsDisks(record.config)) return await stopContainer(live, record, { timeoutS: 0 }, deps, signal);
+  const { joined, members, kill } = live.tenancy;
+  if (joined || members.count > 0 || keepsDisks(record.config))
+    return await stopContainer(live, record, { timeoutS: 0 }, deps, signal);
   deps.events.record(killEvent(record, sigkill));
-  await live.guest.vm.kill();
+  await kill();
   await abortable(live.finished, signal);
 }
 

@@ -21,7 +21,8 @@ interface BenchFlags extends CreateFlags {
   readonly format?: 'json';
 }
 
-type Measure = Launch['kind'] | 'exec';
+type Kind = Exclude<Launch['kind'], 'joined'>;
+type Measure = Kind | 'exec';
 type Samples = Readonly<Record<Measure, number[]>>;
 
 /** How a user's own launches fare on this host. `make bench` compares with raw QEMU and other runtimes. */
@@ -65,7 +66,7 @@ async function measure(
   const { ready } = engine.pool.status().policy;
   await using undo = new AsyncDisposableStack();
   undo.defer(async () => void (await engine.pool.setPolicy({ ready })));
-  const launch = async (kind: Launch['kind']) => {
+  const launch = async (kind: Kind) => {
     await engine.pool.setPolicy({ ready: kind === 'pooled' ? Math.max(ready, 1) : 0 });
     if (kind === 'pooled') await engine.pool.filled(signal);
     const create = { ...request, cold: kind === 'cold' };
@@ -73,7 +74,9 @@ async function measure(
     const { timing } = await engine.containers.run(run, caller, silentIo(), signal);
     const phases = timing?.phases ?? [];
     const reached = timing?.launch?.kind;
-    if (reached === undefined) throw new HrunError('INTERNAL', 'a launch was not timed');
+    if (reached === undefined || reached === 'joined') {
+      throw new HrunError('INTERNAL', 'a launch was not timed');
+    }
     samples[reached].push(phases.reduce((sum, { durationMs }) => sum + durationMs, 0));
   };
   // the image's disk and the template are made once

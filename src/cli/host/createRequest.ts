@@ -11,6 +11,7 @@ import { parseVolume } from '../parse/volumeFlag.ts';
 import type { Session } from '../session.ts';
 import type { CreateFlags } from './createFlags.ts';
 import { networkWish } from './networkFlags.ts';
+import { sharedNetwork } from './sharedNetworkFlags.ts';
 
 const maxFileBytes = 1024 * 1024;
 
@@ -49,7 +50,7 @@ export async function createRequest(
     sysctls: Object.fromEntries(flags.sysctl.map(parseSysctl)),
     cold: flags.cold === true,
     ...(flags.allowWeakerJail.length > 0 && { allowWeakerJail: flags.allowWeakerJail.map(parseJailStep) }),
-    network: networkWish(flags),
+    network: sharedNetwork(flags) ?? networkWish(flags),
     ...logOf(flags),
     pull: flags.pull,
     insecure: flags.insecure === true,

@@ -53,7 +53,7 @@ export function addNetworkFlags(command: Command): void {
   addList(
     command,
     '--network <network>',
-    'Connect to a network: NAME, user, cni:NAME, or none (default: bridge as root, else user)',
+    'Connect to a network: NAME, user, cni:NAME, container:NAME, or none (default: bridge as root, else user)',
   );
   addList(command, '--net <network>', 'As --network');
   addList(command, '--network-alias <name>', 'Another name of the container in its network');
@@ -94,11 +94,6 @@ function namesOf(networks: readonly string[]): { readonly none: boolean; readonl
     if (network === 'host') {
       throw new HrunError('INVALID_ARGUMENT', 'a microVM cannot have the network of the host', {
         hint: 'publish its ports with --publish, and reach the host by --add-host NAME:host-gateway',
-      });
-    }
-    if (network.startsWith('container:')) {
-      throw new HrunError('INVALID_ARGUMENT', `containers in microVMs cannot share a network: "${network}"`, {
-        hint: 'connect both to one network: hrun network create NAME, then --network NAME',
       });
     }
   }

@@ -79,7 +79,7 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
         .map((volume) => ({ ...volume, from: volume.name })),
     ].map(({ from, destination, readonly }) => `${from}:${destination}${readonly ? ':ro' : ''}`),
     LogConfig: { Type: 'json-file', Config: logOptions(config.log) },
-    NetworkMode: config.network.connections[0]?.network ?? 'none',
+    NetworkMode: networkModeOf(config.network),
     AutoRemove: config.autoRemove,
     Init: config.init,
     CapAdd: config.capAdd,
@@ -105,6 +105,10 @@ function hostConfigOf({ record: { config, state } }: ContainerDetails): object {
     Cold: config.cold,
     Jail: jailOf(state.vm),
   };
+}
+
+function networkModeOf({ connections, sharedWith }: ContainerDetails['record']['config']['network']): string {
+  return sharedWith === undefined ? (connections[0]?.network ?? 'none') : `container:${sharedWith}`;
 }
 
 /** As `--log-opt` takes them. */

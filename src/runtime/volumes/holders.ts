@@ -12,7 +12,8 @@ export function holdersOf(
     disks.some(({ source }) => diskKey(source) === key) ||
     namedVolumes.some(({ name }) => volumeKey(name) === key);
   return containers
-    .filter((record) => record.id !== except && record.state.vmRunDir !== undefined && has(record))
+    .filter(({ id, state }) => id !== except && (state.vmRunDir ?? state.joined) !== undefined)
+    .filter(has)
     .map(({ name }) => name);
 }
 

@@ -16,6 +16,8 @@ export interface OpenMounts extends Disposable {
   readonly shares: StandInRequest['shares'];
   /** For the agent, once the shares are there and the disks are plugged. */
   readonly mounts: readonly MountInit[];
+  /** Serial numbers of the disks. */
+  readonly serials: readonly string[];
   /**
    * Gives the disks to the microVM, which from then on holds their locks.
    * @throws HrunError DISK_IN_USE
@@ -30,6 +32,8 @@ export interface OpenMountsDeps {
   readonly progress: Progress;
   /** Names of the containers that have this disk or volume mounted now, other than the one it is for. */
   holders(key: string): readonly string[];
+  /** Put before the serial numbers of disks, which nothing else in the microVM may have. */
+  readonly serialPrefix?: string;
 }
 
 interface FoundDisk {
@@ -71,7 +75,10 @@ export async function openMounts(
     userDisks(config, deps),
     await imageDisks(config, deps, undo, signal),
   ];
-  const disks = mergeDisks(parts.flatMap((part) => part.disks));
+  const disks = mergeDisks(
+    parts.flatMap((part) => part.disks),
+    deps.serialPrefix ?? '',
+  );
   const files = undo.use(new DisposableStack());
   const opened: { readonly found: FoundDisk; readonly disk: OpenDisk }[] = [];
   for (const { found } of disks) {
@@ -84,6 +91,7 @@ export async function openMounts(
   return {
     shares: parts.flatMap(({ shares }) => shares),
     mounts: [...parts.flatMap(({ mounts }) => mounts), ...disks.flatMap(({ mounts }) => mounts)],
+    serials: disks.map(({ found }) => found.serial),
     async plug(vm, until) {
       for (const { found, disk } of opened) {
         await vm.plugOpenDisk(disk, until).catch((cause: unknown) => {
@@ -197,11 +205,13 @@ async function imageDisks(
 /** One of each, writable if any mount of it is. */
 function mergeDisks(
   all: readonly FoundDisk[],
+  serialPrefix: string,
 ): readonly { readonly found: FoundDisk; readonly mounts: readonly MountInit[] }[] {
   return [...Map.groupBy(all, ({ key }) => key).values()].flatMap((same) => {
     const [first] = same;
     if (first === undefined) return [];
-    const found = { ...first, readonly: same.every(({ readonly }) => readonly) };
+    const named = { ...first, serial: `${serialPrefix}${first.serial}` };
+    const found = { ...named, readonly: same.every(({ readonly }) => readonly) };
     const { serial, readonly } = found;
     return [{ found, mounts: same.map((disk) => disk.mount({ serial, readonly })) }];
   });

@@ -29,6 +29,12 @@ const refusalOf = (args: readonly string[], caller?: FakeCaller): Promise<Comman
   runCli(['run', ...args], {}, caller);
 
 describe('hrun run', () => {
+  it('takes the network of another container', async () => {
+    const { network } = await createOf(['--network', 'container:web', 'i']);
+    expect(network).to.include({ none: false, sharedWith: 'web' });
+    expect(network.connections).to.deep.equal([]);
+  });
+
   it('takes an image and nothing else', async () => {
     expect(await requestOf(['busybox'])).to.deep.equal({
       create: {
@@ -256,6 +262,8 @@ describe('hrun run', () => {
     [['--ulimit', 'fun=1', 'i'], 'invalid ulimit'],
     [['--stop-signal', 'NOPE', 'i'], 'invalid signal'],
     [['--network', 'host', 'i'], 'cannot have the network of the host'],
+    [['--network', 'container:', 'i'], 'invalid container format container:<name|id>'],
+    [['--network', 'container:a', '--network', 'b', 'i'], 'cannot be connected to any other network'],
     [['-w', 'rel', 'i'], 'must be absolute'],
     [['-u', 'a b', 'i'], 'invalid user'],
     [['-h', 'bad_host!', 'i'], 'invalid host name'],
@@ -264,6 +272,21 @@ describe('hrun run', () => {
     [['--detach-keys', 'ctrl-1', '-it', 'i'], 'unknown key'],
     [[''], 'invalid image name'],
     [['--allow-weaker-jail', 'roof', 'i'], '"roof" is no step of the jail'],
+    ...(
+      [
+        ['-p', '80:80', 'conflicting options: port publishing and the container type network mode'],
+        ['-P', '--rm', 'conflicting options: port publishing and the container type network mode'],
+        ['--expose', '80', 'conflicting options: port exposing and the container type network mode'],
+        ['--hostname', 'h', 'conflicting options: hostname and the network mode'],
+        ['--dns', '192.0.2.1', 'conflicting options: dns and the network mode'],
+        ['--add-host', 'a:192.0.2.1', 'conflicting options: custom host-to-IP mapping and the network mode'],
+        ['--mac-address', '02:00:00:00:00:09', 'conflicting options: mac-address and the network mode'],
+        ['--ip', '192.0.2.1', 'user specified IP address is supported on user defined networks only'],
+        ['--network-alias', 'a', 'network-scoped alias is supported only for containers'],
+        ['--egress', 'none', 'conflicting options: --egress and the container type network mode'],
+        ['--cold', '--rm', 'conflicting options: --cold and the container type network mode'],
+      ] as const
+    ).map(([option, value, message]) => [['--network', 'container:a', option, value, 'i'], message] as const),
   ] as const) {
     it(`refuses ${args.join(' ') || 'no image'} with 125`, async () => {
       const { code, stderr, stdout } = await refusalOf(args);
