@@ -21,6 +21,8 @@ describe('the life of a container', () => {
       '-c',
       'echo one; echo two >&2; sleep 1000',
     ]);
+    // it has only been started: what it says comes when it comes
+    for (let said = ''; !said.includes('two'); ) said = (await host.hrun(['logs', 'main'])).stderr;
   });
   after(() => host[Symbol.asyncDispose]());
 
