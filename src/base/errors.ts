@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'NOT_FOUND'
   | 'ALREADY_EXISTS'
   | 'WRONG_STATE'
+  | 'STATE_DAMAGED'
   | 'CANCELLED'
   | 'TIMEOUT'
   | 'DISK_FULL'

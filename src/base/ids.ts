@@ -27,11 +27,14 @@ export function parseDigest(text: string): Digest {
   return text as Digest;
 }
 
+export function isContainerId(text: string): text is ContainerId {
+  return /^[0-9a-f]{64}$/.test(text);
+}
+
 /** @throws HrunError INVALID_ARGUMENT when `text` is no full container id. */
 export function parseContainerId(text: string): ContainerId {
-  if (!/^[0-9a-f]{64}$/.test(text))
-    throw new HrunError('INVALID_ARGUMENT', `"${text}" is not a container id`);
-  return text as ContainerId;
+  if (!isContainerId(text)) throw new HrunError('INVALID_ARGUMENT', `"${text}" is not a container id`);
+  return text;
 }
 
 /** @throws HrunError INVALID_ARGUMENT when `text` is no VM id. */

@@ -1,7 +1,6 @@
-import { readdir, readFile, unlink } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { errnoOf } from '../base/errors.ts';
 import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 import { type AttachRecord, AttachRecordSchema } from '../runtime/attachRecord.ts';
 import { identifyProcess, isAlive } from '../sys/processes.ts';
@@ -36,23 +35,14 @@ export async function readSessionRecord(
   directory: string,
   token: string,
 ): Promise<SessionRecord | undefined> {
-  let text: string;
-  try {
-    text = await readFile(recordPath(directory, token), 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-  const parsed = SessionRecordSchema.safeParse(safeJson(text));
+  const parsed = SessionRecordSchema.safeParse(await readJson(recordPath(directory, token)));
   if (!parsed.success) return undefined;
   const { frontDoor, attach, exitCode } = parsed.data;
   return { frontDoor, attach, ...(exitCode === undefined ? {} : { exitCode }) };
 }
 
 export async function removeSessionRecord(directory: string, token: string): Promise<void> {
-  await unlink(recordPath(directory, token)).catch((error: unknown) => {
-    if (errnoOf(error) !== 'ENOENT') throw error;
-  });
+  await rm(recordPath(directory, token), { recursive: true, force: true });
 }
 
 /** Containers that a command which may come back was attached to. */
@@ -87,9 +77,9 @@ function recordPath(directory: string, token: string): string {
   return join(directory, `${token}.json`);
 }
 
-function safeJson(text: string): unknown {
+async function readJson(path: string): Promise<unknown> {
   try {
-    return parseStateText(text);
+    return parseStateText(await readFile(path, 'utf8'));
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { errnoOf, HrunError, messageOf } from '../base/errors.ts';
+import { reasonOf } from '../base/damage.ts';
+import { errnoOf, HrunError } from '../base/errors.ts';
 import { type Digest, parseDigest } from '../base/ids.ts';
 import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 
@@ -45,7 +46,7 @@ export interface ImageRecord {
   readonly storedAt: string;
 }
 
-/** A missing file is an empty index. @throws HrunError INTERNAL for one that hrun did not write */
+/** A missing file is an empty index. @throws HrunError STATE_DAMAGED for one that hrun did not write */
 export async function readIndex(path: string): Promise<readonly ImageRecord[]> {
   let text: string;
   try {
@@ -57,10 +58,7 @@ export async function readIndex(path: string): Promise<readonly ImageRecord[]> {
   try {
     return indexSchema.parse(parseStateText(text)).images;
   } catch (cause) {
-    throw new HrunError('INTERNAL', `the image index ${path} is damaged: ${messageOf(cause).slice(0, 200)}`, {
-      cause,
-      hint: 'restore it, or move it away and pull the images again',
-    });
+    throw new HrunError('STATE_DAMAGED', reasonOf(cause), { cause });
   }
 }
 

@@ -1,6 +1,7 @@
 import { renameSync } from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Damage, damageError, reasonOf } from '../base/damage.ts';
 import { HrunError, isHrunError, messageOf } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
@@ -47,31 +48,65 @@ export class ImageStore {
   readonly #deps: ImageStoreDeps;
   readonly #changes = new Mutex();
   readonly #leases = new Map<Digest, number>();
-  #images: ReadonlyMap<Digest, Image>;
+  #known: ReadonlyMap<Digest, Image> = new Map();
+  #damage: Damage | undefined;
 
-  private constructor(deps: ImageStoreDeps, blobs: BlobStore, images: ReadonlyMap<Digest, Image>) {
+  private constructor(deps: ImageStoreDeps, blobs: BlobStore) {
     this.#deps = deps;
     this.blobs = blobs;
-    this.#images = images;
   }
 
   /**
-   * Removes what a crash left half-made. An image whose config cannot be read is left out, with a warning.
-   * @throws HrunError INTERNAL for a damaged index
+   * Removes what a crash left half-made. An image whose config cannot be read is left out, with a warning. With a damaged
+   * index every use of images is STATE_DAMAGED, until `ready` finds one that can be read.
    */
   static async open(deps: ImageStoreDeps): Promise<ImageStore> {
     await mkdir(join(deps.directory, 'disks'), { recursive: true, mode: 0o700 });
-    const blobs = await BlobStore.open(deps.directory, deps.nowMs());
-    const images = new Map<Digest, Image>();
-    for (const record of await readIndex(join(deps.directory, 'index.json'))) {
-      try {
-        images.set(record.id, await loadImage(blobs, record));
-      } catch (cause) {
-        if (!isHrunError(cause)) throw cause;
-        deps.log.warn({ image: record.id, names: record.names }, `left out an image: ${messageOf(cause)}`);
+    const store = new ImageStore(deps, await BlobStore.open(deps.directory, deps.nowMs()));
+    await store.#readIndex();
+    return store;
+  }
+
+  /** The index, while it cannot be read. */
+  get damages(): readonly Damage[] {
+    return this.#damage === undefined ? [] : [this.#damage];
+  }
+
+  /** Reads a damaged index again: somebody may have put it right. @throws HrunError STATE_DAMAGED */
+  async ready(signal: AbortSignal): Promise<void> {
+    if (this.#damage === undefined) return;
+    using _turn = await this.#changes.lock(signal);
+    if (this.damages.length > 0) await this.#readIndex();
+    this.#refuseDamage();
+  }
+
+  async #readIndex(): Promise<void> {
+    const { directory, log } = this.#deps;
+    const path = join(directory, 'index.json');
+    try {
+      const images = new Map<Digest, Image>();
+      for (const record of await readIndex(path)) {
+        const image = await loadImage(this.blobs, record).catch((cause: unknown) => {
+          if (!isHrunError(cause)) throw cause;
+          log.warn({ image: record.id, names: record.names }, `left out an image: ${messageOf(cause)}`);
+        });
+        if (image !== undefined) images.set(record.id, image);
       }
+      this.#known = images;
+      this.#damage = undefined;
+    } catch (cause) {
+      const remedy = 'restore it, or move it away and get the images again';
+      this.#damage = { kind: 'image index', name: '', path, reason: reasonOf(cause), remedy };
     }
-    return new ImageStore(deps, blobs, images);
+  }
+
+  get #images(): ReadonlyMap<Digest, Image> {
+    this.#refuseDamage();
+    return this.#known;
+  }
+
+  #refuseDamage(): void {
+    if (this.#damage !== undefined) throw damageError(this.#damage);
   }
 
   /** Where the disk of a chain of layers is, if it is there. */
@@ -256,7 +291,7 @@ export class ImageStore {
       ({ config: _c, chainId: _i, sizeBytes: _s, ...record }) => record,
     );
     await writeIndex(join(this.#deps.directory, 'index.json'), records);
-    this.#images = images;
+    this.#known = images;
     return result;
   }
 

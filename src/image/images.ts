@@ -76,6 +76,7 @@ export class Images {
    * @throws HrunError INVALID_ARGUMENT
    */
   async find(text: string, signal: AbortSignal): Promise<Image | undefined> {
+    await this.store.ready(signal);
     const found = this.store.find(text);
     if (found !== undefined || /^sha256:|^[0-9a-f]{64}$/.test(text)) return found;
     const path = this.#deps.builtIn.get(canonicalName(parseReference(text)));
@@ -94,6 +95,7 @@ export class Images {
     request: Omit<PullRequest, 'platform'> & { platform?: Platform },
     signal: AbortSignal,
   ): Promise<PulledImage> {
+    await this.store.ready(signal);
     const { directory, freeBytes, platform } = this.#deps;
     const deps = { store: this.store, downloads: this.#downloads, directory, freeBytes };
     try {
@@ -112,6 +114,7 @@ export class Images {
    * @throws HrunError IMAGE_INVALID, DIGEST_MISMATCH, PLATFORM_MISMATCH, DISK_FULL
    */
   async load(request: LoadRequest, signal: AbortSignal): Promise<readonly Image[]> {
+    await this.store.ready(signal);
     return await this.#tidily(async () => {
       using hold = this.store.blobs.hold();
       const { source, progress } = request;
@@ -142,6 +145,7 @@ export class Images {
     request: Omit<ImportRequest, 'platform' | 'nowMs'> & { platform?: Platform },
     signal: AbortSignal,
   ): Promise<Image> {
+    await this.store.ready(signal);
     const { platform, nowMs } = this.#deps;
     const source = { ...request.source, bytes: interruptible(request.source.bytes, signal) };
     return await this.#tidily(() =>

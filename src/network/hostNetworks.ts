@@ -35,9 +35,9 @@ export class HostNetworks {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     for (const file of await readdir(directory)) {
       const path = join(directory, file);
-      const parsed = FabricRecord.safeParse(readJson(await readFile(path, 'utf8')));
+      const parsed = FabricRecord.safeParse(await readJson(path));
       if (parsed.success) networks.#earlier.set(parsed.data.netns, parsed.data);
-      else await rm(path, { force: true });
+      else await rm(path, { recursive: true, force: true });
     }
     return networks;
   }
@@ -145,9 +145,9 @@ export class HostNetworks {
   }
 }
 
-function readJson(text: string): unknown {
+async function readJson(path: string): Promise<unknown> {
   try {
-    return parseStateText(text);
+    return parseStateText(await readFile(path, 'utf8'));
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Damage, damageError, damageOf, hintOf } from '../base/damage.ts';
 import { HrunError } from '../base/errors.ts';
 import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 import {
@@ -41,31 +42,32 @@ export class NetworkStore {
   readonly builtIn: NetworkDefinition;
   readonly #directory: string;
   readonly #networks = new Map<string, NetworkDefinition>();
+  /** By id. */
+  readonly #damages = new Map<string, Damage>();
 
   private constructor(directory: string, builtIn: NetworkDefinition) {
     this.#directory = directory;
     this.builtIn = builtIn;
   }
 
-  /** @throws HrunError INVALID_CONFIG naming a file that is not understood */
+  /** One that cannot be read is among the `damages`. */
   static async open(directory: string, builtIn: NetworkDefinition): Promise<NetworkStore> {
     const store = new NetworkStore(directory, builtIn);
     await mkdir(directory, { recursive: true, mode: 0o700 });
     for (const file of await readdir(directory)) {
       const path = join(directory, file);
       // a temporary file of a write that did not end
-      if (!/^[0-9a-f]{64}\.json$/.test(file)) {
-        await rm(path, { force: true });
+      const [, id] = /^([0-9a-f]{64})\.json$/.exec(file) ?? [];
+      if (id === undefined) {
+        await rm(path, { recursive: true, force: true });
         continue;
       }
-      const parsed = NetworkDefinitionSchema.safeParse(readJson(await readFile(path, 'utf8')));
-      if (!parsed.success) {
-        throw new HrunError('INVALID_CONFIG', `${path} describes no network`, {
-          cause: parsed.error,
-          hint: 'remove the file to forget the network',
-        });
+      try {
+        const network = NetworkDefinitionSchema.parse(parseStateText(await readFile(path, 'utf8')));
+        store.#networks.set(network.id, network);
+      } catch (cause) {
+        store.#damages.set(id, damageOf('network', id, path, cause));
       }
-      store.#networks.set(parsed.data.id, parsed.data);
     }
     return store;
   }
@@ -74,14 +76,33 @@ export class NetworkStore {
     return [this.builtIn, ...this.#networks.values()];
   }
 
-  /** By name, id, or a part of the id that only it begins with. @throws HrunError NOT_FOUND in Docker's words */
+  /** Networks that are there and cannot be read. */
+  get damages(): readonly Damage[] {
+    return [...this.#damages.values()];
+  }
+
+  /** By name, id, or a part of the id that only it begins with. @throws HrunError NOT_FOUND in Docker's words, STATE_DAMAGED */
   find(nameOrId: string): NetworkDefinition {
     const all = this.list();
     const exact = all.find(({ name, id }) => name === nameOrId || id === nameOrId);
     if (exact !== undefined) return exact;
     const begun = nameOrId === '' ? [] : all.filter(({ id }) => id.startsWith(nameOrId));
     if (begun.length === 1 && begun[0] !== undefined) return begun[0];
-    throw new HrunError('NOT_FOUND', `network ${nameOrId} not found`);
+    const damage = this.findDamaged(nameOrId);
+    if (damage !== undefined) throw damageError(damage);
+    throw new HrunError('NOT_FOUND', `network ${nameOrId} not found`, hintOf(this.damages));
+  }
+
+  /** By id or a part of the id that only it begins with; a name goes before a part of an id. */
+  findDamaged(id: string): Damage | undefined {
+    if (this.list().some((network) => network.name === id || network.id.startsWith(id))) return undefined;
+    const [only, second] = id === '' ? [] : this.damages.filter(({ name }) => name.startsWith(id));
+    return second === undefined ? only : undefined;
+  }
+
+  async removeDamaged({ name, path }: Damage): Promise<void> {
+    await rm(path, { recursive: true, force: true });
+    this.#damages.delete(name);
   }
 
   /**
@@ -204,12 +225,4 @@ function rangesOf({ gateway4, gateway6 }: NetworkDefinition): IpPrefix[] {
   return [gateway4, ...(gateway6 === undefined ? [] : [gateway6])].map((text) =>
     parsePrefix(text, 'the gateway'),
   );
-}
-
-function readJson(text: string): unknown {
-  try {
-    return parseStateText(text);
-  } catch {
-    return undefined;
-  }
 }

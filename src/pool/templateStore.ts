@@ -136,7 +136,7 @@ export class TemplateStore {
       const { data } = TemplateRecord.safeParse(parseStateText(text));
       return data?.key === key ? data : undefined;
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
+      if (isDamage(error) || error instanceof SyntaxError) return undefined;
       throw error;
     }
   }
@@ -149,10 +149,15 @@ export class TemplateStore {
       const ram = await loadRam(join(directory, 'ram'), ramBytes(record.shape), record.ramSha256, signal);
       return ram && loadedTemplate(record, ram, bytes);
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return undefined;
+      if (isDamage(error)) return undefined;
       throw error;
     }
   }
+}
+
+/** Not a passing lack of something: the files are not what they were, and the template is made again. */
+function isDamage(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR', 'EISDIR', 'EIO', 'EUCLEAN'].includes(errnoOf(error) ?? '');
 }
 
 /** Of a template that is nowhere but in memory. */

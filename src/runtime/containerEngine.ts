@@ -307,6 +307,11 @@ export function containerEngine(deps: RuntimeDeps): ContainerEngine {
     },
 
     async remove(container, { force, volumes }, signal) {
+      const damaged = force ? store.findDamaged(container) : undefined;
+      if (damaged !== undefined) {
+        await store.removeDamaged(damaged);
+        return events.record({ type: 'container', action: 'destroy', id: damaged, attributes: {} });
+      }
       const record = store.find(container);
       const running = live.get(record.id);
       if (running !== undefined) {

@@ -2,8 +2,9 @@ import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Change } from '../base/change.ts';
 import { crashPoint } from '../base/crashPoint.ts';
+import { type Damage, damageError, damageOf, describeDamage, hintOf } from '../base/damage.ts';
 import { errnoOf, HrunError } from '../base/errors.ts';
-import { type ContainerId, parseContainerId } from '../base/ids.ts';
+import { type ContainerId, isContainerId } from '../base/ids.ts';
 import { KeyedMutex } from '../base/mutex.ts';
 import { parseStateText, writeStateFile } from '../base/stateFile.ts';
 import {
@@ -26,6 +27,7 @@ type OnChange = (before: ContainerRecord | undefined, after: ContainerRecord | u
 export class ContainerStore {
   readonly #directory: string;
   readonly #records = new Map<ContainerId, ContainerRecord>();
+  readonly #damages = new Map<ContainerId, Damage>();
   /** Names promised to containers whose record is still being written. */
   readonly #reserved = new Set<string>();
   readonly #turns = new KeyedMutex<ContainerId>();
@@ -38,9 +40,9 @@ export class ContainerStore {
   }
 
   /**
-   * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted.
+   * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted. One that cannot be
+   * read is among the `damages`; a file that is nobody's is left alone.
    * @param onChange told of every change once it is on disk
-   * @throws HrunError INTERNAL naming the file, when a record cannot be read: it is never dropped in silence.
    */
   static async open(directory: string, onChange: OnChange = () => {}): Promise<ContainerStore> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -50,9 +52,14 @@ export class ContainerStore {
         await rm(join(directory, entry), { recursive: true, force: true });
         continue;
       }
-      const record = await readRecord(join(directory, entry), parseContainerId(entry));
-      if (record === undefined) await rm(join(directory, entry), { recursive: true, force: true });
-      else store.#records.set(record.id, record);
+      if (!isContainerId(entry)) continue;
+      try {
+        const record = await readRecord(join(directory, entry), entry);
+        if (record === undefined) await rm(join(directory, entry), { recursive: true, force: true });
+        else store.#records.set(record.id, record);
+      } catch (cause) {
+        store.#damages.set(entry, damageOf('container', entry, recordPath(join(directory, entry)), cause));
+      }
     }
     return store;
   }
@@ -64,6 +71,24 @@ export class ContainerStore {
 
   list(): ContainerRecord[] {
     return [...this.#records.values()];
+  }
+
+  /** Containers that are there and cannot be read. */
+  get damages(): readonly Damage[] {
+    return [...this.#damages.values()];
+  }
+
+  /**
+   * Says that what only the user can be sure of is not to be decided while a container is unreadable, which may have it.
+   * @param doing what, for the message
+   * @throws HrunError STATE_DAMAGED
+   */
+  refuseUnknownUsers(doing: string): void {
+    const [damage] = this.damages;
+    if (damage === undefined) return;
+    throw new HrunError('STATE_DAMAGED', `${doing}: ${describeDamage(damage)}: it may use any of them`, {
+      hint: damage.remedy,
+    });
   }
 
   get(id: ContainerId): ContainerRecord | undefined {
@@ -98,16 +123,30 @@ export class ContainerStore {
 
   /**
    * The container that a user means: by name, full id, or a prefix of an id that fits only one.
-   * @throws HrunError NOT_FOUND or INVALID_ARGUMENT (prefix fits several)
+   * @throws HrunError NOT_FOUND, INVALID_ARGUMENT (prefix fits several) or STATE_DAMAGED
    */
   find(reference: string): ContainerRecord {
+    const id = this.#idOf(reference);
+    const damage = this.#damages.get(id);
+    if (damage !== undefined) throw damageError(damage);
+    return this.known(id);
+  }
+
+  /** The damaged container that a user means, by its id or a prefix. @throws as `find`, but for STATE_DAMAGED */
+  findDamaged(reference: string): ContainerId | undefined {
+    const id = this.#idOf(reference);
+    return this.#damages.has(id) ? id : undefined;
+  }
+
+  #idOf(reference: string): ContainerId {
     const exact = this.list().find(({ id, name }) => name === reference || id === reference);
-    if (exact !== undefined) return exact;
-    const matches = /^[0-9a-f]+$/.test(reference)
-      ? this.list().filter(({ id }) => id.startsWith(reference))
-      : [];
+    if (exact !== undefined) return exact.id;
+    const ids = [...this.#records.keys(), ...this.#damages.keys()];
+    const matches = /^[0-9a-f]+$/.test(reference) ? ids.filter((id) => id.startsWith(reference)) : [];
     const [only, second] = matches;
-    if (only === undefined) throw new HrunError('NOT_FOUND', `No such container: ${reference}`);
+    if (only === undefined) {
+      throw new HrunError('NOT_FOUND', `No such container: ${reference}`, hintOf(this.damages));
+    }
     if (second !== undefined) {
       throw new HrunError(
         'INVALID_ARGUMENT',
@@ -204,8 +243,18 @@ export class ContainerStore {
     await rm(doomed, { recursive: true, force: true });
   }
 
+  /** Deletes what is left of a damaged container. */
+  async removeDamaged(id: ContainerId): Promise<void> {
+    using _turn = await this.#turns.lock(id, never);
+    if (!this.#damages.has(id)) return;
+    const doomed = `${this.directoryOf(id)}.removing`;
+    await rename(this.directoryOf(id), doomed);
+    this.#damages.delete(id);
+    await rm(doomed, { recursive: true, force: true });
+  }
+
   async #write(record: ContainerRecord, durable: boolean): Promise<ContainerRecord> {
-    const path = join(this.directoryOf(record.id), 'container.json');
+    const path = recordPath(this.directoryOf(record.id));
     await writeStateFile(path, record, { durable });
     const before = this.#records.get(record.id);
     this.#records.set(record.id, record);
@@ -215,20 +264,27 @@ export class ContainerStore {
   }
 }
 
+function recordPath(directory: string): string {
+  return join(directory, 'container.json');
+}
+
+/** Undefined when there is none. @throws whatever is wrong with it */
 async function readRecord(directory: string, id: ContainerId): Promise<ContainerRecord | undefined> {
-  const path = join(directory, 'container.json');
   try {
-    const text = await readFile(path, 'utf8');
+    const text = await readFile(recordPath(directory), 'utf8');
     // the host crashed before the first record reached its disk: nothing of it is there, or zeroes
     if (/^\0*$/.test(text)) return undefined;
     const record = ContainerRecordSchema.parse(parseStateText(text));
-    if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
+    if (record.id !== id) throw new HrunError('STATE_DAMAGED', 'it is of another container');
     return { ...record, id };
   } catch (cause) {
-    if (errnoOf(cause) === 'ENOENT') return undefined;
-    throw new HrunError('INTERNAL', `the state file ${path} cannot be read`, {
-      cause,
-      hint: 'move its directory away to go on without that container',
-    });
+    // made before anything else of a container: without anything else it was never finished
+    if (errnoOf(cause) === 'ENOENT' && !(await hasFiles(directory))) return undefined;
+    throw cause;
   }
+}
+
+/** Whether there is more in it than a temporary file. */
+async function hasFiles(directory: string): Promise<boolean> {
+  return (await readdir(directory)).some((name) => !name.startsWith('.'));
 }

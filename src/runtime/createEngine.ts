@@ -2,6 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../base/config.ts';
+import { describeDamage } from '../base/damage.ts';
 import type { Log } from '../base/log.ts';
 import type { Dist, Paths } from '../base/paths.ts';
 import { Semaphore } from '../base/semaphore.ts';
@@ -73,7 +74,12 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
   const ociStore = await OciStore.open(join(paths.run, 'oci'), (before, after) => {
     for (const event of ociEventsOfChange(before, after)) events.record(event);
   });
-  const lives = [...store.list().map(lifeOf), ...ociStore.list().map(ociLifeOf)];
+  const lives = [
+    ...store.list().map(lifeOf),
+    ...ociStore.list().map(ociLifeOf),
+    // there, whatever has become of them
+    ...store.damages.map(({ name }) => ({ id: name, owes: () => [] })),
+  ];
   for (const event of owedEvents(await events.kept(), lives)) events.record(event);
   const images = await Images.open({
     directory: paths.images,
@@ -177,9 +183,16 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     store: ociStore,
     events,
     live: new LiveOciContainers(),
-    handedOver: await HandedOver.open(join(paths.run, 'handed-over.json')),
+    handedOver: await HandedOver.open(join(paths.run, 'handed-over.json'), log),
     boots: new Semaphore(availableParallelism()),
   };
+  const kept = [store, deps.volumes, networkStore, images.store];
+  for (const { damages } of kept) {
+    for (const damage of damages) log.error(damage, describeDamage(damage));
+  }
+  for (const lost of ociStore.lost) {
+    log.error(lost, 'a container of a manager cannot be read: it is ended, and forgotten');
+  }
   await recoverContainers(deps, options.awaited, ociRunDirs(oci.store.list()), signal);
   await recoverOci(oci, signal);
   await sweepVmCgroups(paths.run).catch((error: unknown) =>

@@ -1,4 +1,5 @@
 import { access, constants, readFile, stat, statfs } from 'node:fs/promises';
+import { type Damage, describeDamage } from '../base/damage.ts';
 import { HrunError, messageOf } from '../base/errors.ts';
 import { findTool } from '../base/findTool.ts';
 import type { JailFinding } from '../vmm/jail/examine.ts';
@@ -19,6 +20,8 @@ export interface DoctorDeps {
   jail(signal: AbortSignal): Promise<readonly JailFinding[]>;
   /** The share server for bind mounts, if there is one. */
   shareServer(): Promise<string | undefined>;
+  /** What of the state on disk cannot be read. */
+  damages(): readonly Damage[];
 }
 
 const gibibyte = 1024 ** 3;
@@ -41,6 +44,7 @@ export async function* examineHost(deps: DoctorDeps, signal: AbortSignal): Async
     ['cgroups', () => cgroupFinding()],
     ['disk', () => diskFinding(deps.root)],
     ['memory', () => memoryFinding()],
+    ...deps.damages().map((damage) => ['state', async () => damageFinding(damage)] as const),
   ];
   for (const [name, find] of checks) {
     signal.throwIfAborted();
@@ -96,6 +100,10 @@ async function acceleratorFinding(deps: DoctorDeps, signal: AbortSignal): Promis
     detail: `TCG (software emulation), the weaker wall: ${reason ?? 'KVM does not work here'}`,
     remedy: 'use a host with KVM: guests run several times faster, and the wall around them is stronger',
   };
+}
+
+function damageFinding(damage: Damage): Finding {
+  return { status: 'fail', detail: describeDamage(damage), remedy: damage.remedy };
 }
 
 async function fileFinding(path: string, remedy: string): Promise<Finding> {

@@ -1,3 +1,4 @@
+import type { Damage } from '../base/damage.ts';
 import type { ContainerId, Digest } from '../base/ids.ts';
 import type { Timing } from '../base/phases.ts';
 import type { WishedScope } from '../base/templateScope.ts';
@@ -29,7 +30,8 @@ import type { CreateVolumeRequest, PrunedVolumes, VolumeDetails, WriteBytes } fr
 
 /**
  * All that the verbs of the command line ask for. Answers are plain data; rendering is the caller's. Containers and
- * images are named as users name them (name, id, id prefix; reference): an unknown one is NOT_FOUND or IMAGE_UNKNOWN.
+ * images are named as users name them (name, id, id prefix; reference): an unknown one is NOT_FOUND or IMAGE_UNKNOWN, one
+ * that cannot be read STATE_DAMAGED.
  */
 export interface Engine {
   readonly containers: ContainerEngine;
@@ -137,13 +139,14 @@ export interface ImageEngine {
   prune(options: { readonly all: boolean }, signal: AbortSignal): Promise<PruneReport>;
 }
 
-/** An unknown volume is NOT_FOUND; one that containers have is VOLUME_IN_USE. */
+/** An unknown volume is NOT_FOUND, one that cannot be read STATE_DAMAGED, one that containers have VOLUME_IN_USE. */
 export interface VolumeEngine {
   /** One that is there already, and is as asked for, is answered as it is. */
   create(request: CreateVolumeRequest, signal: AbortSignal): Promise<VolumeDefinition>;
   list(): readonly VolumeDetails[];
   inspect(volume: string): VolumeDetails;
-  remove(volume: string): Promise<void>;
+  /** @param options `force`: one that is damaged, too */
+  remove(volume: string, options: { readonly force: boolean }): Promise<void>;
   /** Removes those that no container has and that `chosen` picks. */
   prune(chosen: (volume: VolumeDefinition) => boolean): Promise<PrunedVolumes>;
   /** Makes a disk bigger; its file system grows when it is next mounted. */
@@ -163,6 +166,8 @@ export interface SystemEngine {
   events(request: EventsRequest, signal: AbortSignal): AsyncIterable<EngineEvent>;
   versions(signal: AbortSignal): Promise<VersionFacts>;
   info(signal: AbortSignal): Promise<SystemInfo>;
+  /** What of the state on disk cannot be read. */
+  damages(): readonly Damage[];
   doctor(signal: AbortSignal): AsyncIterable<DoctorCheck>;
 }
 

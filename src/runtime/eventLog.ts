@@ -1,4 +1,6 @@
+import { rename, rm } from 'node:fs/promises';
 import { z } from 'zod';
+import { reasonOf } from '../base/damage.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { clip } from '../base/text.ts';
@@ -44,7 +46,19 @@ export class EventLog implements EventSink, AsyncDisposable {
 
   static async open(path: string, daemonLog: Log, maxBytes = maxFileBytes): Promise<EventLog> {
     const onLoss = (cause: unknown) => daemonLog.warn({ error: messageOf(cause) }, 'events are not kept');
-    return new EventLog(await OutputLog.open(path, { maxBytes, maxFiles: 2, onLoss }), daemonLog);
+    const open = () => OutputLog.open(path, { maxBytes, maxFiles: 2, onLoss });
+    const log = await open().catch(async (cause: unknown) => {
+      // what happened is gone; what happens is told
+      const kept = `${path}.damaged`;
+      await rm(kept, { recursive: true, force: true });
+      await rename(path, kept);
+      daemonLog.error(
+        { path: kept, reason: reasonOf(cause) },
+        'the log of events cannot be read, and begins anew',
+      );
+      return await open();
+    });
+    return new EventLog(log, daemonLog);
   }
 
   record({ type, action, id, attributes }: Omit<EngineEvent, 'timeNs'>): void {

@@ -19,7 +19,7 @@ const maxDockerConfigBytes = 1024 * 1024;
 
 export interface ImageEngineDeps {
   readonly images: Images;
-  readonly containers: Pick<ContainerStore, 'list'>;
+  readonly containers: Pick<ContainerStore, 'list' | 'refuseUnknownUsers'>;
   readonly events: EventSink;
   /** Hosts that need no https. */
   readonly insecureRegistries: readonly string[];
@@ -38,7 +38,8 @@ export function imageEngine(deps: ImageEngineDeps): ImageEngine {
   }
 
   return {
-    async list() {
+    async list(signal) {
+      await store.ready(signal);
       const used = new Map<string, number>();
       for (const { config } of deps.containers.list()) {
         used.set(config.imageId, (used.get(config.imageId) ?? 0) + 1);
@@ -96,6 +97,8 @@ export function imageEngine(deps: ImageEngineDeps): ImageEngine {
       return removed;
     },
     async prune(options, signal): Promise<PruneReport> {
+      await store.ready(signal);
+      deps.containers.refuseUnknownUsers('prune images');
       const report = await store.prune(options, signal);
       await afterRemoval(deps, report, undefined);
       const attributes = { reclaimed: String(report.reclaimedBytes) };
@@ -134,6 +137,7 @@ export function containerImages(deps: ImageEngineDeps & { readonly unpacker: Unp
       return { id: image.id, config: imageDetails(image).config };
     },
     async openDisk(imageId, progress, signal) {
+      await images.store.ready(signal);
       const image = images.store.byId(parseDigest(imageId));
       using lease = new DisposableStack();
       lease.use(images.store.lease(image.id));

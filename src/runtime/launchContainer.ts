@@ -8,6 +8,7 @@ import { exists } from '../base/exists.ts';
 import { parseVmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
 import { adoptGuestVm, type GuestVm } from '../pool/guestVm.ts';
+import { endProcess } from '../sys/endProcess.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { TerminalSize } from './attachIo.ts';
 import type { CallerFiles } from './callerFiles.ts';
@@ -108,6 +109,8 @@ export async function adoptContainer(
 ): Promise<PreparedContainer> {
   const { vm, vmRunDir, standInPid, accelerator } = record.state;
   await using undo = new AsyncDisposableStack();
+  // one that cannot be taken over, or does not obey, ends as well
+  if (vm !== undefined) undo.defer(() => endProcess({ pid: vm.pid, startTicks: vm.pidStartTicks }, signal));
   const log = undo.use(await openContainerLog(record, deps));
   undo.use(adoptContainerNetworking(record, deps));
   if (vmRunDir !== undefined) undo.defer(() => rm(vmRunDir, { recursive: true, force: true }));

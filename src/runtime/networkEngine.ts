@@ -9,14 +9,22 @@ import type { RuntimeDeps } from './runtimeDeps.ts';
 /** What the verbs of networks mean. */
 export function networkEngine(deps: RuntimeDeps): NetworkEngine {
   const { networks, networkStore, store } = deps;
-  const members = (network: NetworkDefinition): NetworkDetails['members'] =>
+  const members = (networkId: string): NetworkDetails['members'] =>
     store
       .list()
       .flatMap(({ id, name, state }) =>
         (state.endpoints ?? [])
-          .filter(({ networkId }) => networkId === network.id)
+          .filter((endpoint) => endpoint.networkId === networkId)
           .map((endpoint) => ({ containerId: id, containerName: name, endpoint })),
       );
+  /** @throws HrunError NETWORK_IN_USE */
+  function refuseActive(networkId: string, name: string): void {
+    const active = members(networkId).map(({ containerName }) => containerName);
+    if (active.length === 0) return;
+    throw new HrunError('NETWORK_IN_USE', `network ${name} has active endpoints: ${active.join(', ')}`, {
+      hint: 'stop these containers first',
+    });
+  }
   const isWanted = ({ name }: NetworkDefinition) =>
     store.list().some(({ config }) => config.network.connections.some(({ network }) => network === name));
 
@@ -28,20 +36,16 @@ export function networkEngine(deps: RuntimeDeps): NetworkEngine {
     list: () => networkStore.list(),
     inspect: (name) => {
       const network = networkStore.find(name);
-      return { network, members: members(network) };
+      return { network, members: members(network.id) };
     },
     async remove(name) {
-      const network = networkStore.find(name);
-      const active = members(network).map(({ containerName }) => containerName);
-      if (active.length > 0) {
-        throw new HrunError(
-          'NETWORK_IN_USE',
-          `network ${network.name} has active endpoints: ${active.join(', ')}`,
-          {
-            hint: 'stop these containers first',
-          },
-        );
+      const damage = networkStore.findDamaged(name);
+      if (damage !== undefined) {
+        refuseActive(damage.name, damage.name.slice(0, 12));
+        return await networkStore.removeDamaged(damage);
       }
+      const network = networkStore.find(name);
+      refuseActive(network.id, network.name);
       await networkStore.remove(network);
     },
     async prune() {

@@ -5,6 +5,7 @@ import type { CallerFiles, StandInRequest } from './callerFiles.ts';
 import { StandIn } from './standIn.ts';
 
 const endLimitMs = 10_000;
+const killedExitCode = 137;
 
 /** The caller's directories of one container, served to its guest by a stand-in in the caller's namespaces. */
 export interface OpenShares extends AsyncDisposable {
@@ -54,11 +55,17 @@ export async function adoptShares(
   }
 }
 
-async function endStandIn(standIn: StandIn, runDir: string): Promise<void> {
+/** Ends a stand-in that belongs to nobody any more, of whatever container: whoever waits for it is told that it was killed. */
+export async function endStrayStandIn(runDir: string, signal: AbortSignal): Promise<void> {
+  const standIn = await StandIn.dial(sharePaths(runDir).controlPath, signal).catch(() => undefined);
+  if (standIn !== undefined) await endStandIn(standIn, runDir, killedExitCode);
+}
+
+async function endStandIn(standIn: StandIn, runDir: string, code = 0): Promise<void> {
   using _connection = standIn;
   const limit = AbortSignal.timeout(endLimitMs);
   // A stand-in that is gone has taken its server with it.
-  await standIn.exit(0, limit).catch(() => {});
+  await standIn.exit(code, limit).catch(() => {});
   for (const path of Object.values(sharePaths(runDir))) await rm(path, { force: true });
 }
 

@@ -44,12 +44,17 @@ export function systemEngine(
     return { ...qemu, ...(kernelVersion !== undefined && { kernelVersion }) };
   }
 
+  const damages = () =>
+    [store, deps.volumes, deps.networkStore, images.store].flatMap((kept) => [...kept.damages]);
+
   return {
     running: () => live.ids(),
     killAll: () => killAllContainers(deps),
     events: (request, signal) => readEvents(events, request, signal),
     versions,
+    damages,
     async info(signal) {
+      await images.store.ready(signal);
       const records = store.list();
       const running = records.filter(({ state }) => state.status === 'running').length;
       const accelerator = await probe()
@@ -86,6 +91,7 @@ export function systemEngine(
           },
           jail: async (until) => await examineJail(await deps.vmm(until), until),
           shareServer: deps.shareServer,
+          damages,
         },
         signal,
       ),

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { ErrorCode } from '../../src/base/errors.ts';
+import { type ErrorCode, HrunError } from '../../src/base/errors.ts';
 import { newContainerId, parseDigest } from '../../src/base/ids.ts';
 import { readSessionRecord, writeSessionRecord } from '../../src/daemon/sessionRecords.ts';
 import { readIndex, writeIndex } from '../../src/image/imageIndex.ts';
@@ -30,14 +30,20 @@ interface StateFile {
 
 const files: StateFile[] = [];
 
+/** What a store has, when it could read all of it. */
+function readable(kept: { readonly damages: readonly unknown[]; list(): unknown }): unknown {
+  if (kept.damages.length > 0) throw new HrunError('STATE_DAMAGED', 'it is among the damaged');
+  return kept.list();
+}
+
 const container = containerRecord('one');
 const containers = placeOf('containers');
 await (await ContainerStore.open(containers)).add(container);
 files.push({
   name: 'container.json',
   path: join(containers, container.id, 'container.json'),
-  refusals: ['INTERNAL'],
-  read: async () => (await ContainerStore.open(containers)).list(),
+  refusals: ['STATE_DAMAGED'],
+  read: async () => readable(await ContainerStore.open(containers)),
 });
 
 const oci = placeOf('oci');
@@ -71,8 +77,11 @@ await (await OciStore.open(oci)).add(ociRecord, Buffer.from('{}'));
 files.push({
   name: 'state.json',
   path: join(oci, ociRecord.id, 'state.json'),
-  refusals: ['INTERNAL'],
-  read: async () => (await OciStore.open(oci)).list(),
+  refusals: ['STATE_DAMAGED'],
+  read: async () => {
+    const found = await OciStore.open(oci);
+    return readable({ damages: found.lost, list: () => found.list() });
+  },
 });
 
 const volumes = placeOf('volumes');
@@ -81,8 +90,8 @@ await store.ensure({ name: 'data', driver: 'dir', labels: { a: 'b' }, anonymous:
 files.push({
   name: 'volume.json',
   path: join(volumes, 'data', 'volume.json'),
-  refusals: ['INTERNAL'],
-  read: async () => (await VolumeStore.open(volumes, 1e9)).list(),
+  refusals: ['STATE_DAMAGED'],
+  read: async () => readable(await VolumeStore.open(volumes, 1e9)),
 });
 
 const networks = placeOf('networks');
@@ -104,8 +113,8 @@ const network = await (await NetworkStore.open(networks, builtIn)).create(
 files.push({
   name: 'network.json',
   path: join(networks, `${network.id}.json`),
-  refusals: ['INVALID_CONFIG'],
-  read: async () => (await NetworkStore.open(networks, builtIn)).list(),
+  refusals: ['STATE_DAMAGED'],
+  read: async () => readable(await NetworkStore.open(networks, builtIn)),
 });
 
 const digest = parseDigest(`sha256:${'a'.repeat(64)}`);
@@ -121,7 +130,7 @@ await writeIndex(index, [
     storedAt: '2026-01-01T00:00:00Z',
   },
 ]);
-files.push({ name: 'index.json', path: index, refusals: ['INTERNAL'], read: () => readIndex(index) });
+files.push({ name: 'index.json', path: index, refusals: ['STATE_DAMAGED'], read: () => readIndex(index) });
 
 const sessions = placeOf('sessions');
 await mkdir(sessions);

@@ -120,7 +120,7 @@ function engineOf(fake: FakeEngine): Engine {
     images: strict<ImageEngine>(fake.images),
     networks: strict<NetworkEngine>(fake.networks),
     volumes: strict<VolumeEngine>(fake.volumes),
-    system: strict<SystemEngine>(fake.system),
+    system: strict<SystemEngine>({ damages: () => [], ...fake.system }),
     oci: strict<OciEngine>({ has: () => false, handedOver: nothingHandedOver, ...fake.oci }),
     pool: strict<PoolEngine>(fake.pool),
     close: async () => {},

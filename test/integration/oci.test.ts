@@ -30,7 +30,8 @@ async function until<T>(probe: () => Promise<T | undefined | false>): Promise<T>
   }
 }
 
-const cgroup = 'hrun-oci-test';
+// of this run: another may be under way beside it
+const cgroup = `hrun-oci-test-${process.pid}`;
 /** HRUN_STDIN_ROUNDS=500 is for finding a race that comes up seldom. */
 const stdinRounds = Number(process.env.HRUN_STDIN_ROUNDS ?? 50);
 
@@ -593,7 +594,7 @@ describe("in runc's place", () => {
     const line = (await readFile(`/proc/${pid}/cgroup`, 'utf8'))
       .split('\n')
       .find((text) => text.includes(cgroup));
-    expect(line).to.match(/hrun-oci-test\/c$/);
+    expect(line).to.match(/hrun-oci-test-\d+\/c$/);
     const { vm } = await state('c');
     expect(await readFile(`/proc/${vm.pid}/cgroup`, 'utf8')).to.contain(`${cgroup}/c`);
     expect(vm.memoryMiB).to.equal(160);

@@ -1,4 +1,5 @@
 import type { NetworkDefinition } from '../../network/networkDefinition.ts';
+import { complainOfDamage } from '../complainOfDamage.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { addFilters, matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
 import { dockerTime } from '../render/containerRows.ts';
@@ -55,6 +56,7 @@ export const networkLs: Verb = {
     await context.print(
       quiet ? rows.map(({ ID }) => `${ID}\n`).join('') : renderList(rows, shape, flags.format),
     );
+    await complainOfDamage('network', engine.system, context);
     return exitCodes.ok;
   },
 };

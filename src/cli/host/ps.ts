@@ -1,5 +1,6 @@
 import { HrunError } from '../../base/errors.ts';
 import type { ContainerSummary } from '../../runtime/views.ts';
+import { complainOfDamage } from '../complainOfDamage.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { integerOption } from '../flags.ts';
 import { addFilters, type Filters, matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
@@ -41,6 +42,7 @@ export const ps: Verb = {
     const all = await engine.containers.list({ withSize: flags.size === true }, context.signal);
     const chosen = chooseContainers(all, flags);
     await context.print(renderContainers(chosen, flags, context.deps.now()));
+    await complainOfDamage('container', engine.system, context);
     return exitCodes.ok;
   },
 };

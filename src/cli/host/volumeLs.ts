@@ -1,4 +1,5 @@
 import type { VolumeDetails } from '../../runtime/volumes/volumeViews.ts';
+import { complainOfDamage } from '../complainOfDamage.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { addList } from '../flags.ts';
 import { matches, parseFilters, passes, passesLabels } from '../parse/filters.ts';
@@ -35,7 +36,7 @@ export const volumeLs: Verb = {
   async run(command, context) {
     const flags = command.opts<VolumeLsFlags>();
     const filters = parseFilters(flags.filter, filterKeys);
-    const { volumes } = await context.deps.engine();
+    const { volumes, system } = await context.deps.engine();
     const chosen = volumes
       .list()
       .filter(
@@ -51,6 +52,7 @@ export const volumeLs: Verb = {
         ? chosen.map(({ volume }) => `${volume.name}\n`).join('')
         : renderList(chosen.map(volumeRow), shape, flags.format),
     );
+    await complainOfDamage('volume', system, context);
     return exitCodes.ok;
   },
 };

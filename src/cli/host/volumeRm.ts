@@ -8,17 +8,17 @@ import type { Verb } from '../verb.ts';
 
 export const volumeRm: Verb = {
   configure(command) {
-    command.option('-f, --force', 'No error for what is not there');
+    command.option('-f, --force', 'Also what is damaged; no error for what is not there');
   },
 
   async run(command, context) {
-    const { force } = command.opts<{ readonly force?: true }>();
+    const { force = false } = command.opts<{ readonly force?: true }>();
     const { volumes } = await context.deps.engine();
     return forEachTarget(command.args, context, async (name) => {
       try {
-        await volumes.remove(name);
+        await volumes.remove(name, { force });
       } catch (error) {
-        if (force !== true || !isHrunError(error, 'NOT_FOUND')) throw error;
+        if (!force || !isHrunError(error, 'NOT_FOUND')) throw error;
       }
       return name;
     });

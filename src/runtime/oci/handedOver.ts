@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rename } from 'node:fs/promises';
 import { z } from 'zod';
 import { writeFileAtomically } from '../../base/atomicFile.ts';
+import { reasonOf } from '../../base/damage.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import { Mutex } from '../../base/mutex.ts';
 import { identifyProcess, isAlive } from '../../sys/processes.ts';
 import type { HandedOverContainers, OciName } from './ociEngine.ts';
@@ -37,16 +39,17 @@ export class HandedOver implements HandedOverContainers {
     this.#entries = entries;
   }
 
-  /** @throws HrunError INTERNAL when the file cannot be read: it is never dropped in silence */
-  static async open(path: string): Promise<HandedOver> {
+  /** A file that cannot be read is put aside, and told: other containers are served. */
+  static async open(path: string, log: Pick<Log, 'error'>): Promise<HandedOver> {
     try {
       return new HandedOver(path, FileSchema.parse(JSON.parse(await readFile(path, 'utf8'))).containers);
     } catch (cause) {
       if (errnoOf(cause) === 'ENOENT') return new HandedOver(path, []);
-      throw new HrunError('INTERNAL', `${path} cannot be read`, {
-        cause,
-        hint: 'move it away to forget which containers were handed to another runtime',
-      });
+      const kept = `${path}.damaged`;
+      await rename(path, kept);
+      const reason = reasonOf(cause);
+      log.error({ path: kept, reason }, 'which containers another runtime was given cannot be read');
+      return new HandedOver(path, []);
     }
   }
 

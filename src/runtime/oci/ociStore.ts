@@ -2,8 +2,9 @@ import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { Change } from '../../base/change.ts';
+import { reasonOf } from '../../base/damage.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
-import { type ContainerId, parseContainerId } from '../../base/ids.ts';
+import { type ContainerId, isContainerId } from '../../base/ids.ts';
 import { KeyedMutex } from '../../base/mutex.ts';
 import { parseStateText, writeStateFile } from '../../base/stateFile.ts';
 import { mayBecome, type OciRecord, OciRecordSchema } from './ociRecord.ts';
@@ -22,6 +23,7 @@ export class OciStore {
   readonly #directory: string;
   readonly #records = new Map<ContainerId, OciRecord>();
   readonly #reserved = new Set<string>();
+  readonly #lost: { readonly path: string; readonly reason: string }[] = [];
   readonly #turns = new KeyedMutex<ContainerId>();
   readonly #change = new Change();
   readonly #onChange: OnChange;
@@ -32,22 +34,35 @@ export class OciStore {
   }
 
   /**
-   * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted.
+   * Reads every record below `directory`, and removes what a dead daemon left half made or half deleted. A container whose
+   * record cannot be read is `lost`: nobody could tell its manager anything of it any more, so it is to end. Its files are
+   * kept, as `<id>.damaged`, until the host boots again.
    * @param onChange told of every change once it is on disk
-   * @throws HrunError INTERNAL naming the file, when a record cannot be read: it is never dropped in silence
    */
   static async open(directory: string, onChange: OnChange = () => {}): Promise<OciStore> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const store = new OciStore(directory, onChange);
     for (const entry of await readdir(directory)) {
       const path = join(directory, entry);
-      const record = entry.endsWith('.removing')
-        ? undefined
-        : await readRecord(path, parseContainerId(entry));
-      if (record === undefined) await rm(path, { recursive: true, force: true });
-      else store.#records.set(record.id, record);
+      if (entry.endsWith('.removing')) await rm(path, { recursive: true, force: true });
+      if (!isContainerId(entry)) continue;
+      try {
+        const record = await readRecord(path, entry);
+        if (record === undefined) await rm(path, { recursive: true, force: true });
+        else store.#records.set(record.id, record);
+      } catch (cause) {
+        const kept = `${path}.damaged`;
+        await rm(kept, { recursive: true, force: true });
+        await rename(path, kept);
+        store.#lost.push({ path: kept, reason: reasonOf(cause) });
+      }
     }
     return store;
+  }
+
+  /** Containers that an earlier daemon had and this one cannot read. */
+  get lost(): readonly { readonly path: string; readonly reason: string }[] {
+    return this.#lost;
   }
 
   list(): OciRecord[] {
@@ -150,17 +165,15 @@ export class OciStore {
   }
 }
 
+/** Undefined when there is none. @throws whatever is wrong with it */
 async function readRecord(directory: string, id: ContainerId): Promise<OciRecord | undefined> {
-  const path = join(directory, 'state.json');
   try {
-    const record = OciRecordSchema.parse(parseStateText(await readFile(path, 'utf8')));
-    if (record.id !== id) throw new HrunError('INTERNAL', `${path} is of another container`);
+    const text = await readFile(join(directory, 'state.json'), 'utf8');
+    const record = OciRecordSchema.parse(parseStateText(text));
+    if (record.id !== id) throw new HrunError('STATE_DAMAGED', 'it is of another container');
     return { ...record, id };
   } catch (cause) {
     if (errnoOf(cause) === 'ENOENT') return undefined;
-    throw new HrunError('INTERNAL', `the state file ${path} cannot be read`, {
-      cause,
-      hint: 'move its directory away to go on without that container',
-    });
+    throw cause;
   }
 }

@@ -4,6 +4,7 @@ import { HrunError, messageOf } from '../../base/errors.ts';
 import { parseContainerId, parseVmId } from '../../base/ids.ts';
 import { adoptGuestVm } from '../../pool/guestVm.ts';
 import { removeCgroups } from '../../sys/cgroups.ts';
+import { endProcess } from '../../sys/endProcess.ts';
 import { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
 import { superviseExec } from './execOci.ts';
@@ -15,6 +16,7 @@ import { superviseOci } from './superviseOci.ts';
 
 const diedExitCode = 137;
 const limitMs = 10_000;
+const never = new AbortController().signal;
 
 /** Directories of microVMs and stand-ins that belong to somebody. */
 export function ociRunDirs(records: readonly OciRecord[]): Set<string> {
@@ -33,19 +35,26 @@ export function ociRunDirs(records: readonly OciRecord[]): Set<string> {
  * meanwhile are told as stopped, those that were never finished are removed.
  */
 export async function recoverOci(deps: OciDeps, signal: AbortSignal): Promise<void> {
+  const records = deps.store.list();
   // Whose microVM it is comes first.
-  const records = deps.store
-    .list()
-    .toSorted((a, b) => Number(a.id !== a.sandbox) - Number(b.id !== b.sandbox));
-  for (const record of records) {
-    try {
-      if (record.status === 'creating') await forget(record, deps);
-      else if (record.status === 'stopped') await finishExit(record);
-      else await adopt(record, deps, signal);
-    } catch (error) {
-      deps.log.warn({ container: record.name, err: error }, 'a container ended while no daemon ran');
-      await tellEnd(record, messageOf(error), deps);
-    }
+  await Promise.all(records.filter(ownsVm).map((record) => recover(record, deps, signal)));
+  await Promise.all(
+    records.filter((record) => !ownsVm(record)).map((record) => recover(record, deps, signal)),
+  );
+}
+
+function ownsVm({ id, sandbox }: OciRecord): boolean {
+  return id === sandbox;
+}
+
+async function recover(record: OciRecord, deps: OciDeps, signal: AbortSignal): Promise<void> {
+  try {
+    if (record.status === 'creating') await forget(record, deps);
+    else if (record.status === 'stopped') await finishExit(record);
+    else await adopt(record, deps, signal);
+  } catch (error) {
+    deps.log.warn({ container: record.name, err: error }, 'a container ended while no daemon ran');
+    await tellEnd(record, messageOf(error), deps);
   }
 }
 
@@ -113,7 +122,11 @@ async function finishExit(record: OciRecord): Promise<void> {
 }
 
 async function tellEnd(record: OciRecord, error: string, deps: OciDeps): Promise<void> {
-  const { exit } = record;
+  const { exit, vm } = record;
+  // it may run, and not obey, or have lost its stand-in
+  if (vm !== undefined && ownsVm(record)) {
+    await endProcess({ pid: vm.pid, startTicks: vm.pidStartTicks }, never);
+  }
   const end =
     exit === undefined
       ? { exitCode: diedExitCode, error }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { HrunError } from '../../base/errors.ts';
+import type { ContainerId } from '../../base/ids.ts';
 import type { VolumeEngine } from '../engine.ts';
 import type { RuntimeDeps } from '../runtimeDeps.ts';
 import { exportVolume, importVolume } from './transferVolume.ts';
@@ -10,17 +11,25 @@ import type { VolumeDetails } from './volumeViews.ts';
 export function volumeEngine(deps: RuntimeDeps): VolumeEngine {
   const { volumes, store } = deps;
 
-  function detailsOf(volume: VolumeDefinition): VolumeDetails {
-    const has = store
+  function usersOf(volume: string): readonly ContainerId[] {
+    return store
       .list()
-      .filter(({ config }) => config.namedVolumes.some(({ name }) => name === volume.name));
-    return { volume, mountpoint: volumes.contentOf(volume), usedBy: has.map(({ id }) => id) };
+      .filter(({ config }) => config.namedVolumes.some(({ name }) => name === volume))
+      .map(({ id }) => id);
+  }
+
+  function detailsOf(volume: VolumeDefinition): VolumeDetails {
+    return { volume, mountpoint: volumes.contentOf(volume), usedBy: usersOf(volume.name) };
+  }
+
+  /** @throws HrunError NOT_FOUND, VOLUME_IN_USE, STATE_DAMAGED */
+  function unused(name: string, doing: string): void {
+    refuseUsed(name, detailsOf(volumes.find(name)).usedBy, doing);
   }
 
   /** @throws HrunError VOLUME_IN_USE */
-  function unused(name: string, doing: string): VolumeDefinition {
-    const { volume, usedBy } = detailsOf(volumes.find(name));
-    if (usedBy.length === 0) return volume;
+  function refuseUsed(name: string, usedBy: readonly ContainerId[], doing: string): void {
+    if (usedBy.length === 0) return;
     throw new HrunError('VOLUME_IN_USE', `${doing} ${name}: volume is in use - [${usedBy.join(', ')}]`, {
       hint: 'remove these containers first',
     });
@@ -36,8 +45,13 @@ export function volumeEngine(deps: RuntimeDeps): VolumeEngine {
     },
     list: () => volumes.list().map(detailsOf),
     inspect: (name) => detailsOf(volumes.find(name)),
-    remove: (name) => volumes.remove(unused(name, 'remove').name),
+    async remove(name, { force }) {
+      if (force && volumes.isDamaged(name)) refuseUsed(name, usersOf(name), 'remove');
+      else unused(name, 'remove');
+      await volumes.remove(name);
+    },
     async prune(chosen) {
+      store.refuseUnknownUsers('prune volumes');
       const names: string[] = [];
       let reclaimedBytes = 0;
       for (const volume of volumes.list().filter(chosen)) {

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, readFile, rename, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf, HrunError } from '../../base/errors.ts';
+import { type Damage, damageError, damageOf } from '../../base/damage.ts';
+import { HrunError } from '../../base/errors.ts';
 import { KeyedMutex } from '../../base/mutex.ts';
 import { privateDirectory } from '../../base/paths.ts';
 import { parseStateText, writeStateFile } from '../../base/stateFile.ts';
@@ -35,6 +36,7 @@ export class VolumeStore {
   readonly #directory: string;
   readonly #defaultBytes: number;
   readonly #volumes = new Map<string, VolumeDefinition>();
+  readonly #damages = new Map<string, Damage>();
   readonly #turns = new KeyedMutex<string>();
 
   private constructor(directory: string, defaultBytes: number) {
@@ -43,16 +45,24 @@ export class VolumeStore {
   }
 
   /**
-   * Reads every volume below `directory`, and removes what a dead daemon left half made or half deleted.
+   * Reads every volume below `directory`, and removes what a dead daemon left half made or half deleted. One that cannot be
+   * read is among the `damages`.
    * @param defaultBytes size of a disk of which none is asked for
-   * @throws HrunError INTERNAL naming the file, when a volume cannot be read: it is never dropped in silence
    */
   static async open(directory: string, defaultBytes: number): Promise<VolumeStore> {
     await privateDirectory(directory);
     const store = new VolumeStore(directory, defaultBytes);
     for (const entry of await readdir(directory)) {
-      if (entry.startsWith('.')) await rm(join(directory, entry), { recursive: true, force: true });
-      else store.#volumes.set(entry, await readVolume(join(directory, entry, 'volume.json'), entry));
+      if (entry.startsWith('.')) {
+        await rm(join(directory, entry), { recursive: true, force: true });
+        continue;
+      }
+      const path = join(directory, entry, 'volume.json');
+      try {
+        store.#volumes.set(entry, await readVolume(path, entry));
+      } catch (cause) {
+        store.#damages.set(entry, damageOf('volume', entry, path, cause));
+      }
     }
     return store;
   }
@@ -61,12 +71,22 @@ export class VolumeStore {
     return [...this.#volumes.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  /** Volumes that are there and cannot be read. */
+  get damages(): readonly Damage[] {
+    return [...this.#damages.values()];
+  }
+
+  isDamaged(name: string): boolean {
+    return this.#damages.has(name);
+  }
+
   get(name: string): VolumeDefinition | undefined {
     return this.#volumes.get(name);
   }
 
-  /** @throws HrunError NOT_FOUND */
+  /** @throws HrunError NOT_FOUND, STATE_DAMAGED */
   find(name: string): VolumeDefinition {
+    this.#refuseDamaged(name);
     const volume = this.#volumes.get(name);
     if (volume === undefined) throw new HrunError('NOT_FOUND', `No such volume: ${name}`);
     return volume;
@@ -80,10 +100,11 @@ export class VolumeStore {
   /**
    * The volume of that name, made if there is none.
    * @throws HrunError ALREADY_EXISTS when there is one of another driver or size, INVALID_ARGUMENT for a size that cannot
-   *   be, DISK_FULL
+   *   be, DISK_FULL, STATE_DAMAGED
    */
   async ensure(request: VolumeRequest, signal: AbortSignal): Promise<VolumeDefinition> {
     using _turn = await this.#turns.lock(request.name, signal);
+    this.#refuseDamaged(request.name);
     const known = this.#volumes.get(request.name);
     if (known === undefined) return await this.#make(request, signal);
     const resized = request.sizeBytes !== undefined && request.sizeBytes !== known.sizeBytes;
@@ -93,13 +114,14 @@ export class VolumeStore {
     });
   }
 
-  /** Forgets a volume and deletes what it holds; an interrupted deletion is finished by the next `open`. */
+  /** Forgets a volume, damaged or not, and deletes what it holds; an interrupted deletion is finished by the next `open`. */
   async remove(name: string): Promise<void> {
     using _turn = await this.#turns.lock(name, never);
-    this.find(name);
+    if (!this.isDamaged(name)) this.find(name);
     const doomed = this.#temporaryPath();
     await rename(join(this.#directory, name), doomed);
     this.#volumes.delete(name);
+    this.#damages.delete(name);
     await rm(doomed, { recursive: true, force: true });
   }
 
@@ -171,6 +193,11 @@ export class VolumeStore {
     return volume;
   }
 
+  #refuseDamaged(name: string): void {
+    const damage = this.#damages.get(name);
+    if (damage !== undefined) throw damageError(damage);
+  }
+
   #temporaryPath(): string {
     return join(this.#directory, `.${randomBytes(8).toString('hex')}`);
   }
@@ -186,18 +213,11 @@ async function writeVolume(directory: string, volume: VolumeDefinition): Promise
   await writeStateFile(join(directory, 'volume.json'), volume);
 }
 
+/** @throws whatever is wrong with it */
 async function readVolume(path: string, name: string): Promise<VolumeDefinition> {
-  try {
-    const volume = VolumeDefinitionSchema.parse(parseStateText(await readFile(path, 'utf8')));
-    if (volume.name !== name) throw new HrunError('INTERNAL', `${path} is of another volume`);
-    return volume;
-  } catch (cause) {
-    const missing = errnoOf(cause) === 'ENOENT' ? ': it is missing' : '';
-    throw new HrunError('INTERNAL', `the file ${path} of a volume cannot be read${missing}`, {
-      cause,
-      hint: 'move its directory away to go on without that volume',
-    });
-  }
+  const volume = VolumeDefinitionSchema.parse(parseStateText(await readFile(path, 'utf8')));
+  if (volume.name !== name) throw new HrunError('STATE_DAMAGED', 'it is of another volume');
+  return volume;
 }
 
 function checkSize(sizeBytes: number): number {

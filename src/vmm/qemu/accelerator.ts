@@ -152,8 +152,7 @@ async function guestFileIdentity(path: string): Promise<string> {
 async function readCache(path: string): Promise<z.infer<typeof CachedVerdict> | undefined> {
   try {
     return CachedVerdict.safeParse(parseStateText(await readFile(path, 'utf8'))).data;
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
-    throw error;
+  } catch {
+    return undefined;
   }
 }

@@ -7,6 +7,9 @@ import { parseStatus, QemuMicroVm } from './qemuMicroVm.ts';
 import { QmpConnection } from './qmp.ts';
 import { runFiles } from './runFiles.ts';
 
+/** For QEMU to answer: one that stands still must not keep a daemon from serving the others. */
+const answerLimitMs = 30_000;
+
 /**
  * Takes over a microVM that an earlier process started. A guest that ended meanwhile is told by `ended`.
  * @throws HrunError VM_DIED when its QEMU is gone or no longer obeys
@@ -16,12 +19,13 @@ export async function adoptMicroVm(record: VmRecord, deps: VmmDeps, signal: Abor
   if (!(await isAlive({ pid: record.pid, startTicks: record.pidStartTicks }))) {
     throw new HrunError('VM_DIED', `${subject} is gone: its QEMU (pid ${record.pid}) no longer runs`);
   }
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]);
   using undo = new DisposableStack();
   try {
-    const socket = await connectUnix(runFiles(record.runDir).control, signal);
+    const socket = await connectUnix(runFiles(record.runDir).control, limit);
     const qmp = undo.use(new QmpConnection(socket, subject));
-    await qmp.negotiate(signal);
-    const status = parseStatus(await qmp.execute('query-status', {}, signal));
+    await qmp.negotiate(limit);
+    const status = parseStatus(await qmp.execute('query-status', {}, limit));
     deps.log.debug({ vm: record.id, pid: record.pid, status }, 'microVM adopted');
     undo.move();
     return new QemuMicroVm({ record, qmp, status });

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { damageOf } from '../../../src/base/damage.ts';
 import type { ContainerId, Digest } from '../../../src/base/ids.ts';
 import type { ContainerSummary, ImageSummary } from '../../../src/runtime/views.ts';
 import { aId, imageId, nowMs, runCli } from '../../helpers/cli.ts';
@@ -120,6 +121,20 @@ describe('hrun ps', () => {
     const table = await ps('--format', 'table {{.Names}}\\t{{.Label "tier"}}');
     expect(table.stdout).to.equal('NAMES     tier\nweb       front\n');
     expect((await ps('-s', '--format', 'table')).stdout).to.include('SIZE');
+  });
+
+  it('says what it cannot show, beside what it shows', async () => {
+    const path = `/r/containers/${aId}/container.json`;
+    const damages = () => [damageOf('container', aId, path, new SyntaxError('x\u001b[2J'))];
+    const outcome = await runCli(['ps', '-aq'], {
+      containers: { list: async () => [job] },
+      system: { damages },
+    });
+    expect(outcome).to.include({ code: 0, stdout: 'bbbbbbbbbbbb\n' });
+    expect(outcome.stderr).to.equal(
+      `hrun: warning: container aaaaaaaaaaaa is damaged: ${path} cannot be read: x?[2J\n` +
+        'hint: restore it and start the daemon again, or remove the container with: hrun rm --force aaaaaaaaaaaa\n',
+    );
   });
 
   it('does not let a label move the cursor', async () => {

@@ -18,7 +18,7 @@ const emptyEngine = {
   close: async () => {},
   containers: { list: async () => [] },
   images: {},
-  system: { running: () => [] },
+  system: { running: () => [], damages: () => [] },
 } as unknown as Engine;
 
 /** Settles when the daemon has said who it is. */

@@ -88,14 +88,65 @@ describe('the container store', () => {
     expect(await readdir(directory)).to.deep.equal([]);
   });
 
-  it('names a state file that cannot be read instead of dropping the container', async () => {
+  describe('with a container that cannot be read', () => {
+    const [one, other] = [record('one'), record('other')];
+    let path: string;
+
+    beforeEach(async () => {
+      await store.add(one);
+      await store.add(other);
+      path = join(directory, one.id, 'container.json');
+      const text = await readFile(path, 'utf8');
+      await writeFile(path, text.replace('"version":1', '"version":2'));
+      store = await ContainerStore.open(directory);
+    });
+
+    it('serves the others, and names its file to who asks for it', () => {
+      expect(store.list().map(({ id }) => id)).to.deep.equal([other.id]);
+      expect(store.find('other').id).to.equal(other.id);
+      expect(store.damages).to.have.length(1);
+      for (const reference of [one.id, one.id.slice(0, 12)]) {
+        expect(() => store.find(reference))
+          .to.throw(path)
+          .with.property('code', 'STATE_DAMAGED');
+      }
+    });
+
+    it('tells who names what is not known that it may be this one', () => {
+      expect(() => store.find('one'))
+        .to.throw('No such container')
+        .with.property('hint')
+        .that.contains('doctor');
+    });
+
+    it('does not answer for what only it may use', () => {
+      expect(() => store.refuseUnknownUsers('prune volumes')).to.throw(path);
+    });
+
+    it('removes it, and nothing else', async () => {
+      expect(store.findDamaged('other')).to.equal(undefined);
+      expect(store.findDamaged(one.id)).to.equal(one.id);
+      await store.removeDamaged(one.id);
+      expect(await readdir(directory)).to.deep.equal([other.id]);
+      expect(store.damages).to.deep.equal([]);
+      store.refuseUnknownUsers('prune volumes');
+    });
+  });
+
+  it('takes a container whose record has gone for damaged, not for one that was never finished', async () => {
     const one = record('one');
     await store.add(one);
-    const path = join(directory, one.id, 'container.json');
-    const text = await readFile(path, 'utf8');
-    await writeFile(path, text.replace('"version":1', '"version":2'));
-    const error = await rejection(ContainerStore.open(directory));
-    expect(error.message).to.contain(path);
+    await writeFile(join(directory, one.id, 'output.log'), '');
+    await rm(join(directory, one.id, 'container.json'));
+    const { damages } = await ContainerStore.open(directory);
+    expect(damages.map(({ name }) => name)).to.deep.equal([one.id]);
+    expect(await readdir(join(directory, one.id))).to.deep.equal(['output.log']);
+  });
+
+  it("leaves alone what is nobody's", async () => {
+    await mkdir(join(directory, 'lost+found'));
+    expect((await ContainerStore.open(directory)).damages).to.deep.equal([]);
+    expect(await readdir(directory)).to.deep.equal(['lost+found']);
   });
 
   it('tells about removals', async () => {

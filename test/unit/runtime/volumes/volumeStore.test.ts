@@ -58,10 +58,17 @@ describe('the volumes of a daemon', () => {
     expect(await readdir(directory)).to.deep.equal(['web']);
   });
 
-  it('that cannot be read are told, not dropped', async () => {
-    await (await open()).ensure({ ...dir, name: 'web' }, signal);
+  it('that cannot be read are told, neither dropped nor made anew, and do not keep others from being used', async () => {
+    for (const name of ['db', 'web']) await (await open()).ensure({ ...dir, name }, signal);
     await writeFile(join(directory, 'web', 'volume.json'), '{}');
-    expect(await codeOf(open())).to.equal('INTERNAL');
+    const store = await open();
+    expect(store.list().map(({ name }) => name)).to.deep.equal(['db']);
+    expect(store.damages.map(({ name }) => name)).to.deep.equal(['web']);
+    expect(await codeOf(Promise.resolve().then(() => store.find('web')))).to.equal('STATE_DAMAGED');
+    expect(await codeOf(store.ensure({ ...dir, name: 'web' }, signal))).to.equal('STATE_DAMAGED');
+    await store.remove('web');
+    expect(await readdir(directory)).to.deep.equal(['db']);
+    expect(store.damages).to.deep.equal([]);
   });
 
   it('are removed with what they hold', async () => {
