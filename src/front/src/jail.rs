@@ -82,7 +82,7 @@ fn become_program(plan: &Plan, report: &Report, arguments: Vec<OsString>) -> Res
     if let Some(tree) = &plan.tree {
         report.take("root", root::enter(tree, plan));
     }
-    report.take("capabilities", identity::bound_capabilities());
+    report.take("capabilities", identity::forbid_capabilities());
     if let Some(uid) = plan.uid {
         report.take("uid", identity::become_user(uid));
     }

@@ -30,6 +30,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stdin, dup2_stdout, fork, getpid, setsid};
 
 use crate::failure::{Doing, FAILED, Failure};
+use crate::identity::{self, capability};
 use crate::paths::{self, Paths};
 use crate::sys;
 use log::Log;
@@ -116,6 +117,7 @@ fn prepare() -> Result<Keeper, Failure> {
         log.note(&note);
     }
     let listener = listen_on(&paths)?;
+    give_up_rights()?;
     let keeper = Keeper {
         paths,
         libexec,
@@ -131,6 +133,32 @@ fn prepare() -> Result<Keeper, Failure> {
         _reserved: reserved,
     };
     Ok(keeper)
+}
+
+/// For itself, the daemon and whatever that executes (docs/security.md, "The daemon").
+fn give_up_rights() -> Result<(), Failure> {
+    use capability::*;
+    let kept = [
+        CHOWN,
+        DAC_OVERRIDE,
+        DAC_READ_SEARCH,
+        FOWNER,
+        KILL,
+        SETGID,
+        SETUID,
+        SETPCAP,
+        NET_BIND_SERVICE,
+        NET_ADMIN,
+        NET_RAW,
+        SYS_CHROOT,
+        SYS_PTRACE,
+        SYS_ADMIN,
+        SYS_RESOURCE,
+        MKNOD,
+    ];
+    identity::keep_only(&kept)
+        .and_then(|()| identity::no_new_privileges())
+        .map_err(Failure::own)
 }
 
 /// Two forks: a session of its own, no way back to a controlling terminal, nobody's child.

@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 
 use crate::failure::FAILED;
 use crate::frame::{Frame, FrameReader, LIMIT, broken, encode, kind, push_bytes};
+use crate::identity::{self, capability};
 use crate::input::Input;
 use crate::link::Link;
 use crate::output::Output;
@@ -205,6 +206,7 @@ impl StandIn {
             tree.furnish(&request.shares);
             tree.become_root();
         }
+        give_up_rights(tree.is_some(), lent.is_some())?;
         let state = if server.is_some() { "running" } else { "none" };
         let relay = Relay {
             link: Link::unconnected(),
@@ -407,6 +409,26 @@ impl StandIn {
             tree.remove();
         }
     }
+}
+
+/// Before there are threads. With a tree it must be able to take the mounts away, whatever the owner and mode of the root that
+/// they lie in, and with something lent to enter the namespace that it lies in. It executes nothing any more.
+fn give_up_rights(tree: bool, lent: bool) -> Result<(), Trouble> {
+    let kept: &[u32] = match (tree, lent) {
+        (false, _) => &[],
+        (true, false) => &[capability::SYS_ADMIN, capability::DAC_READ_SEARCH],
+        (true, true) => &[
+            capability::SYS_ADMIN,
+            capability::DAC_READ_SEARCH,
+            capability::SYS_CHROOT,
+        ],
+    };
+    identity::keep_only(kept)
+        .and_then(|()| identity::no_new_privileges())
+        .map_err(|message| Trouble {
+            errno: Errno::EPERM,
+            message,
+        })
 }
 
 /// Reads only what is there already.

@@ -1,13 +1,13 @@
 //! A stand-in whose root is that of a container: what managers look at through its pid.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde_json::{Value, json};
 
 use hrun_front::frame::kind;
@@ -111,6 +111,39 @@ fn shows_its_server_nothing_of_its_own() {
     standing.exit(connection, 0);
 }
 
+/// Of every thread: what is permitted, effective, inheritable, ambient and the bound.
+fn assert_rights(pid: Pid, permitted: u64) {
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            u64::from_str_radix(line.unwrap().trim_start_matches([':', '\t']), 16).unwrap()
+        };
+        let sets = ["CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs"].map(field);
+        assert_eq!(sets, [permitted, permitted, permitted, 0, 0, 1], "{status}");
+    }
+}
+
+const SYS_ADMIN: u64 = 1 << 21;
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const SYS_CHROOT: u64 = 1 << 18;
+
+#[test]
+fn takes_the_mounts_away_from_a_root_that_is_somebody_elses() {
+    let lent = prepared();
+    let root = lent.place.path().join("root");
+    nix::unistd::chown(&root, Some(Uid::from_raw(4321)), None).unwrap();
+    fs::set_permissions(&root, Permissions::from_mode(0o700)).unwrap();
+    let standing = Standing::ask_with(lent, request(script("exec sleep 1000"))).map_err(|refusal| refusal.1);
+    let standing = standing.unwrap();
+    assert_rights(standing.pid, SYS_ADMIN | DAC_READ_SEARCH);
+    let (mut connection, _) = standing.dial_any();
+    connection.send(kind::CLOSE_SHARES, &[]);
+    connection.until(kind::SHARES_CLOSED);
+    assert_eq!(standing.mounts(), ["/"]);
+    standing.exit(connection, 0);
+}
+
 #[test]
 fn has_an_exec_beside_it_in_all_its_namespaces() {
     let first = standing(request(script("exec sleep 1000")));
@@ -118,6 +151,7 @@ fn has_an_exec_beside_it_in_all_its_namespaces() {
     let of = json!({ "title": ["second"], "namespaces": { "of": first.pid.as_raw() } });
     let second = Standing::new(of);
     let (its, _) = second.dial_any();
+    assert_rights(second.pid, 0);
     for name in ["net", "ipc", "uts", "mnt", "pid"] {
         let of = |pid: Pid| fs::metadata(format!("/proc/{pid}/ns/{name}")).unwrap().ino();
         assert_eq!(of(first.pid), of(second.pid), "{name}");
@@ -154,6 +188,7 @@ fn lends_its_shares_to_the_server_of_another() {
     let second = standing(second);
     let (mut its, hello) = second.dial_any();
     assert_eq!(hello["server"], "none");
+    assert_rights(second.pid, SYS_ADMIN | DAC_READ_SEARCH | SYS_CHROOT);
     let table = fs::read_to_string(format!("/proc/{server}/mountinfo")).unwrap();
     let served = |name: &str| {
         table
