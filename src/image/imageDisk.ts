@@ -38,6 +38,8 @@ interface UnpackProgress {
  * owners, modes, xattrs and devices as they should be. When it is done everything has been synced and let go of.
  */
 export interface Unpacker {
+  /** Those with another one share no work: who is refused by one may be served by the other. */
+  readonly trust?: string;
   unpack(request: UnpackRequest, signal: AbortSignal): Promise<void>;
 }
 
@@ -79,7 +81,7 @@ export class ImageDisks {
     if (await exists(disk.path)) return disk;
     using _lease = store.lease(image.id);
     await this.#flights.join(
-      image.chainId,
+      `${image.chainId} ${unpacker.trust ?? ''}`,
       async (notify, shared) => {
         if (await exists(disk.path)) return;
         const everybody: ImageProgress = {

@@ -1,3 +1,4 @@
+import type { JailStep } from '../base/jailSteps.ts';
 import type { Caller, Progress } from './engine.ts';
 import type { CreateRequest } from './runRequest.ts';
 import type { ImageConfigView } from './views.ts';
@@ -15,9 +16,16 @@ export interface ContainerImages {
   ): Promise<ResolvedImage>;
   /**
    * The read-only disk of an image, made if it is not there yet. Kept from removal until disposed.
+   * @param making how the microVM that makes it is jailed, and who is told how far it is
    * @throws HrunError IMAGE_UNKNOWN, LAYER_CORRUPT, DISK_FULL, …
    */
-  openDisk(imageId: string, progress: Progress, signal: AbortSignal): Promise<ImageDiskLease>;
+  openDisk(imageId: string, making: DiskMaking, signal: AbortSignal): Promise<ImageDiskLease>;
+}
+
+export interface DiskMaking {
+  readonly progress: Progress;
+  /** Steps of the jail that may be impossible, besides those of the configuration. */
+  readonly allowWeakerJail?: readonly JailStep[] | undefined;
 }
 
 export interface ResolvedImage {

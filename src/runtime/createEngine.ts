@@ -176,7 +176,10 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     networkStore,
     volumes: await VolumeStore.open(paths.volumes, config.storageBytes),
     launches: new LaunchStats(),
-    images: containerImages({ ...imageDeps, unpacker: unpackerInVm({ ...host, guests }) }),
+    images: containerImages({
+      ...imageDeps,
+      unpackerFor: (allowWeakerJail) => unpackerInVm({ ...host, guests }, allowWeakerJail),
+    }),
   };
   const oci: OciDeps = {
     ...host,

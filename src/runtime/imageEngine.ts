@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { errnoOf, HrunError, isHrunError } from '../base/errors.ts';
 import { parseDigest } from '../base/ids.ts';
+import type { JailStep } from '../base/jailSteps.ts';
 import type { Unpacker } from '../image/imageDisk.ts';
 import type { Image } from '../image/imageStore.ts';
 import type { Images } from '../image/images.ts';
@@ -126,8 +127,10 @@ async function afterRemoval(
 }
 
 /** The images as the container verbs need them. */
-export function containerImages(deps: ImageEngineDeps & { readonly unpacker: Unpacker }): ContainerImages {
-  const { images, unpacker } = deps;
+export function containerImages(
+  deps: ImageEngineDeps & { unpackerFor(allowWeakerJail: readonly JailStep[]): Unpacker },
+): ContainerImages {
+  const { images } = deps;
   return {
     async resolve(request, caller, signal) {
       const known = request.pull === 'always' ? undefined : await images.find(request.image, signal);
@@ -136,12 +139,16 @@ export function containerImages(deps: ImageEngineDeps & { readonly unpacker: Unp
       checkPlatform(image.config, platform, request.image);
       return { id: image.id, config: imageDetails(image).config };
     },
-    async openDisk(imageId, progress, signal) {
+    async openDisk(imageId, { progress, allowWeakerJail = [] }, signal) {
       await images.store.ready(signal);
       const image = images.store.byId(parseDigest(imageId));
       using lease = new DisposableStack();
       lease.use(images.store.lease(image.id));
-      const { path, fsType } = await images.disks.ensure(image, { unpacker, progress }, signal);
+      const { path, fsType } = await images.disks.ensure(
+        image,
+        { unpacker: deps.unpackerFor(allowWeakerJail), progress },
+        signal,
+      );
       const owned = lease.move();
       return { path, fs: fsType, [Symbol.dispose]: () => owned.dispose() };
     },

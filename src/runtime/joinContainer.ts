@@ -55,7 +55,9 @@ export async function joinContainer(
     await openMounts(record, { ...deps, files, progress, holders, serialPrefix }, until),
   );
   if (mounts.shares.length > 0) throw noSharesInside();
-  const disk = undo.use(await deps.images.openDisk(config.imageId, progress, until));
+  const disk = undo.use(
+    await deps.images.openDisk(config.imageId, { progress, allowWeakerJail: config.allowWeakerJail }, until),
+  );
   const root = {
     imageSerial: `${serialPrefix}${imageDiskSerial}`,
     imageFs: disk.fs,

@@ -180,7 +180,9 @@ export async function openContainerVm(
     share: mounts.shares.length > 0,
     common: isDefaultShape(config, deps),
   };
-  const disk = undo.use(await deps.images.openDisk(config.imageId, progress, signal));
+  const disk = undo.use(
+    await deps.images.openDisk(config.imageId, { progress, allowWeakerJail: config.allowWeakerJail }, signal),
+  );
   const scratchPath = join(deps.store.directoryOf(id), 'scratch.raw');
   const isNew = !(await exists(scratchPath));
   const anew = isNew && config.storageBytes === deps.config.storageBytes;

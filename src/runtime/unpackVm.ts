@@ -2,6 +2,7 @@ import type { AgentClient } from '../agent/client.ts';
 import { failureReasonOf } from '../agent/failure.ts';
 import { abortable } from '../base/abort.ts';
 import { type ErrorCode, HrunError, isHrunError } from '../base/errors.ts';
+import type { JailStep } from '../base/jailSteps.ts';
 import { PhaseClock } from '../base/phases.ts';
 import type { Unpacker } from '../image/imageDisk.ts';
 import type { LayerExtent } from '../image/plainLayers.ts';
@@ -16,11 +17,16 @@ const hints: Partial<Record<ErrorCode, string>> = {
   DISK_FULL: 'raise imageDiskSize in the configuration',
 };
 
-/** Unpacks layers inside a microVM that is made for it and thrown away: no archive is parsed on the host. */
+/**
+ * Unpacks layers inside a microVM that is made for it and thrown away: no archive is parsed on the host.
+ * @param allowWeakerJail steps of its jail that may be impossible, besides those of the configuration
+ */
 export function unpackerInVm(
   deps: Pick<RuntimeDeps, 'config' | 'defaults' | 'guests' | 'accelerator' | 'now'>,
+  allowWeakerJail: readonly JailStep[],
 ): Unpacker {
   return {
+    trust: allowWeakerJail.toSorted().join(),
     async unpack(request, signal) {
       await using undo = new AsyncDisposableStack();
       const reservation = undo.use(
@@ -35,7 +41,7 @@ export function unpackerInVm(
             },
             scope: deps.config.templateScope,
             cold: false,
-            weaker: false,
+            weaker: allowWeakerJail.length > 0,
             share: false,
             common: true,
           },
@@ -48,6 +54,7 @@ export function unpackerInVm(
             imageDisk: { serial: imageDiskSerial, path: request.sourcePath, readonly: true },
             scratchDisk: { serial: scratchDiskSerial, path: request.targetPath, readonly: false },
             hostname: 'unpack',
+            ...(allowWeakerJail.length > 0 && { allowWeakerJail }),
           },
           new PhaseClock(deps.now),
           signal,

@@ -220,6 +220,13 @@ describe('the jail of QEMU, where steps are impossible', () => {
     const { code, stderr } = await host.hrun(['run', '--rm', '--timing', ...steps, 'busybox', 'true']);
     expect(code, stderr).to.equal(0);
     expect(stderr).to.contain('launch: cold (its jail may be weaker)');
+
+    // the disk of its image is made in a microVM that goes without as well
+    await host.ok(['rm', name]);
+    await host.ok(['rmi', 'busybox']);
+    expect(await host.hrun(['run', '--rm', 'busybox', 'true'])).to.include({ code: 125 });
+    const unpacked = await host.hrun(['run', '--rm', ...steps, 'busybox', 'echo', 'unpacked']);
+    expect(unpacked).to.include({ code: 0, stdout: 'unpacked\n' });
   });
 });
 

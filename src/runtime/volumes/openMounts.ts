@@ -181,14 +181,14 @@ function userDisks({ disks }: ContainerRecord['config'], { files }: OpenMountsDe
 }
 
 async function imageDisks(
-  { imageMounts }: ContainerRecord['config'],
+  { imageMounts, allowWeakerJail }: ContainerRecord['config'],
   { images, progress }: OpenMountsDeps,
   undo: DisposableStack,
   signal: AbortSignal,
 ): Promise<Found> {
   const disks: FoundDisk[] = [];
   for (const [index, { image, imageId, destination }] of imageMounts.entries()) {
-    const { path, fs } = undo.use(await images.openDisk(imageId, progress, signal));
+    const { path, fs } = undo.use(await images.openDisk(imageId, { progress, allowWeakerJail }, signal));
     const serial = `image-${index}`;
     const subject = `the disk of the image ${image}`;
     const open: FoundDisk['open'] = async () => openOwn(path, true);
