@@ -32,6 +32,7 @@ export interface RegistryOptions {
   readonly idleTimeoutMs?: number;
   /** First pause between attempts. */
   readonly retryPauseMs?: number;
+  /** A clock that nobody sets: how long a token is good is a duration. */
   readonly nowMs?: () => number;
 }
 
@@ -72,7 +73,7 @@ export function openRegistry(options: RegistryOptions): Registry {
     host: options.domain,
     credentials: options.credentials,
     insecure,
-    nowMs: options.nowMs ?? Date.now,
+    nowMs: options.nowMs ?? (() => performance.now()),
     send: sendPatiently,
   });
   let base: Promise<URL> | undefined;

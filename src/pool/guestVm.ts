@@ -103,13 +103,15 @@ export async function personalizeGuest(guest: GuestVm, hostname: string, signal:
   const { client } = await guest.agent(signal);
   const machineId = randomBytes(16).toString('hex');
   for (let attempt = 1; ; attempt += 1) {
-    const sentNs = nowNs();
+    const sentNs = BigInt(Date.now()) * 1_000_000n;
+    const sentAt = process.hrtime.bigint();
     const entropy = randomBytes(entropyBytes);
     const { realtimeNs } = await client.personalize(
       { entropy, realtimeNs: sentNs, hostname, machineId },
       signal,
     );
-    const errorNs = nowNs() - realtimeNs;
+    // by a clock that nobody sets: the host's may be stepped in between
+    const errorNs = sentNs + (process.hrtime.bigint() - sentAt) - realtimeNs;
     if (realtimeNs < sentNs || errorNs < -clockToleranceNs) break;
     // by as much as the request and its answer took on the way, the clock may be late
     if (errorNs <= clockPrecisionNs) return;
@@ -136,8 +138,4 @@ export async function adoptGuestVm(
 /** Whether a call may succeed over a new connection: the agent was not reached, its VM may still run. */
 export function isConnectionLoss(error: unknown): boolean {
   return isHrunError(error, 'AGENT_UNREACHABLE');
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n;
 }

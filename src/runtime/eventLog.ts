@@ -37,7 +37,6 @@ export class EventLog implements EventSink, AsyncDisposable {
   readonly #log: OutputLog;
   readonly #daemonLog: Log;
   #appending: Promise<void> = Promise.resolve();
-  #lastNs = 0n;
 
   private constructor(log: OutputLog, daemonLog: Log) {
     this.#log = log;
@@ -73,10 +72,8 @@ export class EventLog implements EventSink, AsyncDisposable {
       attributes: Object.fromEntries(bounded),
     };
     const data = Buffer.from(JSON.stringify(event));
-    // Times only go up, whatever is done to the host's clock: `--since` may rely on it.
-    const nowNs = BigInt(Date.now()) * 1_000_000n;
-    this.#lastNs = nowNs > this.#lastNs ? nowNs : this.#lastNs;
-    const timeNs = this.#lastNs;
+    // As the host's clock has it, also when that was set back: the order is that of the log.
+    const timeNs = BigInt(Date.now()) * 1_000_000n;
     this.#appending = this.#appending
       .then(() => this.#log.append('stdout', this.#log.lengths.stdout, data, timeNs))
       .catch((error: unknown) => this.#daemonLog.warn({ error: messageOf(error) }, 'an event was not kept'));

@@ -21,7 +21,11 @@ export async function* readEvents(
   using end = endAt(follow ? untilMs : undefined, signal);
   try {
     for await (const event of log.read({ past, follow }, end.signal)) {
-      if (untilNs !== undefined && event.timeNs > untilNs) return;
+      if (untilNs !== undefined && event.timeNs > untilNs) {
+        if (follow && untilMs !== undefined && Date.now() > untilMs) return;
+        // the clock was set back since: others may have come before that moment
+        continue;
+      }
       if (event.timeNs >= sinceNs) yield event;
     }
   } catch (error) {

@@ -28,7 +28,11 @@ export async function* readLogs(
   try {
     const records = followOutput(log, { from, follow, holdWriter: false }, end.signal);
     for await (const { stream, timeNs, data } of records) {
-      if (untilNs !== undefined && timeNs > untilNs) return;
+      if (untilNs !== undefined && timeNs > untilNs) {
+        if (follow && untilMs !== undefined && Date.now() > untilMs) return;
+        // the clock was set back since: others may have come before that moment
+        continue;
+      }
       if (timeNs >= sinceNs) yield { stream, timeNs, bytes: data };
     }
   } catch (error) {

@@ -79,4 +79,30 @@ describe('the event log', () => {
     expect((await next).value?.action).to.equal('start');
     await following.return(undefined);
   });
+
+  it('tells the times and the order that were, also when the clock was set back, by itself or between two daemons', async () => {
+    await using directory = await temporaryDirectory();
+    const path = join(directory.path, 'events.log');
+    const { now } = Date;
+    try {
+      for (const [action, atMs] of Object.entries({ create: 9_000_000, start: 1_000_000, die: 2_000_000 })) {
+        await using log = await EventLog.open(path, silentLog);
+        Date.now = () => atMs;
+        log.record(event(action));
+      }
+    } finally {
+      Date.now = now;
+    }
+    await using log = await EventLog.open(path, silentLog);
+    const kept = (await log.kept()).map(({ action, timeNs }) => [action, Number(timeNs / 1_000_000n)]);
+    expect(kept).to.deep.equal([
+      ['create', 9_000_000],
+      ['start', 1_000_000],
+      ['die', 2_000_000],
+    ]);
+    const between: string[] = [];
+    for await (const { action } of readEvents(log, { sinceMs: 500_000, untilMs: 3_000_000 }, never))
+      between.push(action);
+    expect(between).to.deep.equal(['start', 'die']);
+  });
 });

@@ -62,4 +62,15 @@ describe('reading logs', () => {
     expect(await read({ sinceMs: 2000 })).to.equal('a\nb3\nc\n');
     expect(await read({ untilMs: 2000 })).to.equal('1\n2\na\nb');
   });
+
+  it('shows what came before a moment also after the clock was set back', async () => {
+    const path = join(directory, 'back.log');
+    await using back = await OutputLog.open(path, { maxBytes: 1024 * 1024, maxFiles: 2 });
+    await back.append('stdout', 0n, Buffer.from('late\n'), 9n * secondNs);
+    await back.append('stdout', 5n, Buffer.from('early\n'), 2n * secondNs);
+    let text = '';
+    for await (const { bytes } of readLogs(back, { follow: false, untilMs: 3000 }, never))
+      text += Buffer.from(bytes);
+    expect(text).to.equal('early\n');
+  });
 });
