@@ -8,6 +8,7 @@ import { bootForTemplate } from '../vmm/qemu/boot.ts';
 import { whileRunning } from '../vmm/whileRunning.ts';
 import { type GuestLimits, GuestVm } from './guestVm.ts';
 import { createRam } from './ramImage.ts';
+import type { ShareHost } from './shareHost.ts';
 import { templateRequest } from './templateKey.ts';
 import { type WarmDisks, warmGuest } from './warmGuest.ts';
 
@@ -16,6 +17,8 @@ export interface BuildDeps extends VmmDeps {
   readonly vmsDir: string;
   readonly limits: GuestLimits;
   readonly warmDisks: WarmDisks;
+  /** Starts one whose sockets are in `runDir`. */
+  shareHost(runDir: string, signal: AbortSignal): Promise<ShareHost>;
 }
 
 /** A guest that was saved; `ram` is sealed and the caller's to dispose. */

@@ -9,7 +9,8 @@ import { restoreMicroVm } from '../vmm/qemu/boot.ts';
 import { bootGuest } from './bootedGuest.ts';
 import type { BuildDeps } from './buildTemplate.ts';
 import { GuestVm, personalizeGuest } from './guestVm.ts';
-import type { Pool, PooledGuest } from './pool.ts';
+import type { Pool } from './pool.ts';
+import type { PooledGuest } from './readyGuest.ts';
 import { blamesTemplate, type Templates } from './templates.ts';
 import type { ReadyRoot } from './warmGuest.ts';
 

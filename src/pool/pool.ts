@@ -1,19 +1,23 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable, withCancel } from '../base/abort.ts';
 import { messageOf } from '../base/errors.ts';
-import { newVmId, type VmId } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
 import type { TemplateScope } from '../base/templateScope.ts';
-import { privateBytes } from '../sys/processes.ts';
-import type { Accelerator, VmShape } from '../vmm/microVm.ts';
-import { restoreMicroVm } from '../vmm/qemu/boot.ts';
+import type { VmShape } from '../vmm/microVm.ts';
 import type { BuildDeps } from './buildTemplate.ts';
-import { GuestVm } from './guestVm.ts';
-import { templateRequest } from './templateKey.ts';
+import {
+  endReady,
+  makeReady,
+  type PooledGuest,
+  type ReadyGuest,
+  type ServedGuest,
+  type ShareStock,
+  type Stock,
+  whenUseless,
+} from './readyGuest.ts';
 import type { Templates } from './templates.ts';
-import { prepareRoot, type ReadyRoot, type WritableDisk, warmGuest } from './warmGuest.ts';
+import type { ReadyRoot } from './warmGuest.ts';
 
 export interface PoolPolicy {
   /** Clones kept ready for a shape in use; 0: none, every launch restores its own. */
@@ -28,25 +32,9 @@ export interface PoolPolicy {
   readonly minAvailablePercent: number;
 }
 
-/** Its root is mounted. */
-export interface PooledGuest {
-  readonly id: VmId;
-  readonly runDir: string;
-  readonly guest: GuestVm;
-  /** The guest's writable disk, still empty: whoever claims it moves it away or disposes of it. */
-  readonly scratch: WritableDisk;
-}
-
-interface ReadyGuest extends PooledGuest {
-  readonly privateBytes: number;
-}
-
 interface Shelf {
-  readonly shape: VmShape;
-  readonly key: string;
-  readonly scope: TemplateScope;
+  readonly stock: Stock;
   readonly ready: ReadyGuest[];
-  root: ReadyRoot;
   lastUseMs: number;
 }
 
@@ -67,26 +55,24 @@ export interface PoolStatus {
   readonly policy: PoolPolicy;
   readonly underPressure: boolean;
   readonly shelves: readonly {
-    readonly key: string;
+    /** Clones that have an image mounted, or booted guests for bundle directories. */
+    readonly kind: Stock['kind'];
     readonly vcpus: number;
     readonly memoryMiB: number;
-    readonly scope: string;
-    readonly imageId: string;
+    /** Of the template; with images only, as the next two. */
+    readonly key?: string;
+    readonly scope?: string;
+    readonly imageId?: string;
     readonly ready: number;
     readonly privateBytes: number;
   }[];
 }
 
-/**
- * Containers that do nothing, run in a clone before it waits. Translated code is QEMU's own and does not come with a
- * snapshot; what the first round leaves untranslated the second one finds. Without translation the template is warm enough.
- */
-const warmRounds: Readonly<Record<Accelerator, number>> = { kvm: 0, tcg: 2 };
 /** How often the host's memory and the idle time-outs are looked at, while there is anything in the pool. */
 const watchPauseMs = 5000;
 
 /**
- * Clones that wait, warm and paused, for a container. One that was claimed never comes back. Refilling is done when no
+ * Guests that wait, warm and paused, for a container. One that was claimed never comes back. Refilling is done when no
  * launch is under way, one clone at a time.
  */
 export class Pool implements AsyncDisposable {
@@ -115,15 +101,26 @@ export class Pool implements AsyncDisposable {
    * shape and image are in use.
    */
   claim(key: string, shape: VmShape, scope: TemplateScope, root: ReadyRoot): PooledGuest | undefined {
-    if (this.#policy.ready === 0 || this.#end.signal.aborted) return undefined;
     const name = JSON.stringify([key, root.image.path]);
-    const shelf = this.#shelves.get(name) ?? { key, shape, scope, root, ready: [], lastUseMs: 0 };
+    const { stock, taken } = this.#take(name, { kind: 'image', key, shape, scope, root });
+    if (stock?.kind === 'image') stock.root = root;
+    return taken?.kind === 'image' ? taken : undefined;
+  }
+
+  /** As `claim`, for a container whose root is a directory of the host. */
+  claimServed(stock: Omit<ShareStock, 'kind'>): ServedGuest | undefined {
+    const { taken } = this.#take(JSON.stringify(stock), { kind: 'share', ...stock });
+    return taken?.kind === 'share' ? taken : undefined;
+  }
+
+  #take(name: string, wanted: Stock): { readonly stock?: Stock; readonly taken?: ReadyGuest | undefined } {
+    if (this.#policy.ready === 0 || this.#end.signal.aborted) return {};
+    const shelf = this.#shelves.get(name) ?? { stock: wanted, ready: [], lastUseMs: 0 };
     this.#shelves.set(name, shelf);
-    shelf.root = root;
     shelf.lastUseMs = performance.now();
-    const claimed = shelf.ready.shift();
+    const taken = shelf.ready.shift();
     this.#wake();
-    return claimed;
+    return { stock: shelf.stock, taken };
   }
 
   /** Keeps the refill from running beside a launch; disposing lets it go on a pause later. */
@@ -154,12 +151,15 @@ export class Pool implements AsyncDisposable {
     return {
       policy: this.#policy,
       underPressure: this.#underPressure,
-      shelves: [...this.#shelves.values()].map(({ key, shape, scope, root, ready }) => ({
-        key,
-        vcpus: shape.vcpus,
-        memoryMiB: shape.memoryMiB,
-        scope: scope.kind === 'tenant' ? `tenant=${scope.name}` : scope.kind,
-        imageId: root.image.id,
+      shelves: [...this.#shelves.values()].map(({ stock, ready }) => ({
+        kind: stock.kind,
+        vcpus: stock.shape.vcpus,
+        memoryMiB: stock.shape.memoryMiB,
+        ...(stock.kind === 'image' && {
+          key: stock.key,
+          scope: stock.scope.kind === 'tenant' ? `tenant=${stock.scope.name}` : stock.scope.kind,
+          imageId: stock.root.image.id,
+        }),
         ready: ready.length,
         privateBytes: ready.reduce((sum, guest) => sum + guest.privateBytes, 0),
       })),
@@ -176,13 +176,13 @@ export class Pool implements AsyncDisposable {
   async empty(of: { readonly key?: string; readonly imageId?: string } = {}): Promise<void> {
     const { key, imageId } = of;
     const doomed = [...this.#shelves].filter(
-      ([, shelf]) =>
-        (key === undefined || shelf.key === key) &&
-        (imageId === undefined || shelf.root.image.id === imageId),
+      ([, { stock }]) =>
+        (key === undefined || (stock.kind === 'image' && stock.key === key)) &&
+        (imageId === undefined || (stock.kind === 'image' && stock.root.image.id === imageId)),
     );
     for (const [name] of doomed) this.#shelves.delete(name);
     await this.#stopMaking((shelf) => doomed.some(([, one]) => one === shelf));
-    await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endGuest)));
+    await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endReady)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -225,11 +225,11 @@ export class Pool implements AsyncDisposable {
         if (guest === undefined) continue;
         // its shelf may have gone meanwhile, or fewer may be wanted
         if (this.#shelves.get(name) !== shelf || shelf.ready.length >= this.#policy.ready) {
-          await endGuest(guest);
+          await endReady(guest);
           continue;
         }
         shelf.ready.push(guest);
-        void guest.guest.vm.ended.then(() => this.#forget(shelf, guest));
+        void whenUseless(guest).then(() => this.#forget(shelf, guest));
         this.#quietSinceMs = performance.now();
       }
     } catch (error) {
@@ -243,7 +243,9 @@ export class Pool implements AsyncDisposable {
   async #make(shelf: Shelf, signal: AbortSignal): Promise<ReadyGuest | undefined> {
     const stopped = new Error('it is wanted no more');
     return await withCancel(signal, async (inner, cancel) => {
-      const made = this.#makeReady(shelf, inner);
+      const made = this.#deps
+        .build(inner)
+        .then((deps) => makeReady(shelf.stock, this.#deps.templates, deps, inner));
       this.#making = { shelf, over: made.catch(() => {}), stop: () => cancel(stopped) };
       try {
         return await made;
@@ -272,33 +274,11 @@ export class Pool implements AsyncDisposable {
     });
   }
 
-  async #makeReady({ key, shape, scope, root }: Shelf, signal: AbortSignal): Promise<ReadyGuest> {
-    const deps = await this.#deps.build(signal);
-    await using undo = new AsyncDisposableStack();
-    const id = newVmId();
-    const runDir = join(deps.vmsDir, id);
-    await mkdir(runDir, { mode: 0o700 });
-    undo.defer(() => rm(runDir, { recursive: true, force: true }));
-    using lease = await this.#deps.templates.use(key, shape, scope, signal);
-    const vm = await restoreMicroVm(templateRequest(shape, id, runDir), lease.template, false, deps, signal);
-    const guest = undo.use(new GuestVm(vm, deps.limits));
-    await guest.agent(signal, 'restoring');
-    for (let round = 0; round < warmRounds[shape.accelerator]; round += 1) {
-      await warmGuest(guest, deps.warmDisks, signal);
-    }
-    const scratch = undo.use(await deps.warmDisks.ready(signal));
-    await prepareRoot(guest, root, scratch.path, signal);
-    await vm.pause(signal);
-    const takenBytes = (await privateBytes(vm.record.pid)) ?? 0;
-    undo.move();
-    return { id, runDir, guest, scratch, privateBytes: takenBytes };
-  }
-
   #forget(shelf: Shelf, guest: ReadyGuest): void {
     const index = shelf.ready.indexOf(guest);
     if (index < 0) return; // claimed, or ended by us
     shelf.ready.splice(index, 1);
-    void endGuest(guest).catch(() => {});
+    void endReady(guest).catch(() => {});
     this.#wake();
   }
 
@@ -315,7 +295,7 @@ export class Pool implements AsyncDisposable {
       if (guest === undefined) break;
       surplus.push(guest);
     }
-    await Promise.all(surplus.map(endGuest));
+    await Promise.all(surplus.map(endReady));
   }
 
   /** Runs while there is a shelf. */
@@ -328,7 +308,7 @@ export class Pool implements AsyncDisposable {
       for (const [name, shelf] of this.#shelves) {
         if (shelf.lastUseMs >= oldestMs) continue;
         this.#shelves.delete(name);
-        await Promise.all(shelf.ready.splice(0).map(endGuest));
+        await Promise.all(shelf.ready.splice(0).map(endReady));
       }
       await this.#heedPressure();
     }
@@ -341,16 +321,10 @@ export class Pool implements AsyncDisposable {
     this.#underPressure = available < this.#policy.minAvailablePercent + (before ? 5 : 0);
     if (this.#underPressure && !before) {
       this.#deps.log.warn({ availablePercent: available }, 'memory is short: the pool is emptied');
-      await Promise.all([...this.#shelves.values()].flatMap(({ ready }) => ready.splice(0).map(endGuest)));
+      await Promise.all([...this.#shelves.values()].flatMap(({ ready }) => ready.splice(0).map(endReady)));
     }
     if (before && !this.#underPressure) this.#wake();
   }
-}
-
-async function endGuest({ guest, scratch, runDir }: PooledGuest): Promise<void> {
-  await guest[Symbol.asyncDispose]();
-  await scratch[Symbol.asyncDispose]();
-  await rm(runDir, { recursive: true, force: true });
 }
 
 /** MemAvailable of proc_meminfo(5), percent of the whole. */

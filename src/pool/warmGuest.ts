@@ -38,16 +38,38 @@ export async function warmGuest(guest: GuestVm, disks: WarmDisks, signal: AbortS
     await vm.fillSlot('image', image, alive);
     await vm.fillSlot('scratch', writable, alive);
     await personalizeGuest(guest, containerId, alive);
-    const { client } = await guest.agent(alive);
-    await client.createContainer(idleContainer(), alive);
-    const [exitCode] = await Promise.all([exitOf(client, alive), client.startContainer(containerId, alive)]);
-    if (exitCode !== 0) {
-      throw new HrunError('AGENT_PROTOCOL', `the warm-up of microVM ${vm.record.id} ended with ${exitCode}`);
-    }
-    await client.deleteContainer(containerId, alive);
+    await runIdle(guest, { ...idleContainer, rootfs: diskRoot, files }, alive);
     await vm.fillSlot('image', 'empty', alive);
     await vm.fillSlot('scratch', 'empty', alive);
   });
+}
+
+/** As warmGuest, in a guest whose containers have their root in a share. */
+export async function warmServedGuest(guest: GuestVm, root: ShareRoot, signal: AbortSignal): Promise<void> {
+  await whileRunning(guest.vm, 'warming up', signal, async (alive) => {
+    await personalizeGuest(guest, containerId, alive);
+    await runIdle(guest, { ...idleContainer, rootfs: { case: 'share', value: root } }, alive);
+  });
+}
+
+/** A directory of a share, below the root of its tree. */
+export interface ShareRoot {
+  readonly tag: string;
+  readonly path: string;
+}
+
+/** Where an idle container mounts something. */
+export const idleMountPoints: readonly string[] = defaultMounts.map(({ destination }) => destination);
+
+async function runIdle(guest: GuestVm, container: CreateContainerInit, signal: AbortSignal): Promise<void> {
+  const { client } = await guest.agent(signal);
+  await client.createContainer(container, signal);
+  const [exitCode] = await Promise.all([exitOf(client, signal), client.startContainer(containerId, signal)]);
+  if (exitCode !== 0) {
+    const id = guest.vm.record.id;
+    throw new HrunError('AGENT_PROTOCOL', `the warm-up of microVM ${id} ended with ${exitCode}`);
+  }
+  await client.deleteContainer(containerId, signal);
 }
 
 /** What a container to come will have as its root. */
@@ -75,27 +97,27 @@ export async function prepareRoot(
 }
 
 /** As a container of `hrun run` is, so that its ways through the kernel are the ones that are warm. */
-function idleContainer(): CreateContainerInit {
-  return {
-    containerId,
-    rootfs: { case: 'disks', value: { imageSerial, imageFs: 'ext4', scratchSerial } },
-    hostname: containerId,
-    mounts: defaultMounts.map(({ destination, type, source, options }) => ({
-      destination,
-      options: [...options],
-      source: { case: 'kernel', value: { type, source } },
-    })),
-    files: ['hostname', 'hosts', 'resolv.conf'].map((name) => ({
-      destination: `/etc/${name}`,
-      content: Buffer.from('\n'),
-      mode: 0o644,
-    })),
-    devices: defaultDevices.map((device) => ({ ...device })),
-    maskedPaths: [...maskedPaths],
-    readonlyPaths: [...readonlyPaths],
-    process: { args: ['/proc/self/exe', 'warm-up'], env: ['PATH=/bin'], cwd: '/', user: '0' },
-  };
-}
+const idleContainer = {
+  containerId,
+  hostname: containerId,
+  mounts: defaultMounts.map(({ destination, type, source, options }) => ({
+    destination,
+    options: [...options],
+    source: { case: 'kernel', value: { type, source } },
+  })),
+  devices: defaultDevices.map((device) => ({ ...device })),
+  maskedPaths: [...maskedPaths],
+  readonlyPaths: [...readonlyPaths],
+  process: { args: ['/proc/self/exe', 'warm-up'], env: ['PATH=/bin'], cwd: '/', user: '0' },
+} as const satisfies CreateContainerInit;
+
+const diskRoot = { case: 'disks', value: { imageSerial, imageFs: 'ext4', scratchSerial } } as const;
+
+const files = ['hostname', 'hosts', 'resolv.conf'].map((name) => ({
+  destination: `/etc/${name}`,
+  content: Buffer.from('\n'),
+  mode: 0o644,
+}));
 
 async function exitOf(client: AgentClient, signal: AbortSignal): Promise<number> {
   return await withCancel(signal, async (inner) => {

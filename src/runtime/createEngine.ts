@@ -38,6 +38,7 @@ import { ociEventsOfChange, ociLifeOf } from './oci/ociEvents.ts';
 import { OciStore } from './oci/ociStore.ts';
 import { ociEngine } from './oci/ociVerbs.ts';
 import { ociRunDirs, recoverOci } from './oci/recoverOci.ts';
+import { StandInHost } from './oci/standInHost.ts';
 import { poolEngine } from './poolEngine.ts';
 import { recoverContainers } from './recoverContainers.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
@@ -146,6 +147,8 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     vmsDir: paths.vms,
     limits: config,
     warmDisks: warm,
+    shareHost: async (runDir, until) =>
+      await StandInHost.start(runDir, await host.shareServer(), dist.launcherPath, until),
   });
   const templates = new Templates({
     store: await TemplateStore.open(join(paths.cache, 'templates')),
@@ -187,6 +190,7 @@ export async function createEngine(options: EngineOptions, signal: AbortSignal):
     events,
     live: new LiveOciContainers(),
     handedOver: await HandedOver.open(join(paths.run, 'handed-over.json'), log),
+    pool,
     boots: new Semaphore(availableParallelism()),
   };
   const kept = [store, deps.volumes, networkStore, images.store];

@@ -105,6 +105,14 @@ export async function allowFileSize(pid: number, bytes: number): Promise<void> {
   checked(libc().prlimit(pid, RLIMIT_FSIZE, raised, null), 'prlimit', `process ${pid}`);
 }
 
+/** Children, their children and so on; of processes that fork meanwhile maybe not all. */
+export async function descendantsOf(pid: number): Promise<number[]> {
+  const text = await readProcFile(`/proc/${pid}/task/${pid}/children`);
+  const children = (text ?? '').split(' ').filter(Boolean).map(Number);
+  const below = await Promise.all(children.map(descendantsOf));
+  return [...children, ...below.flat()];
+}
+
 /** Resident set of the process, bytes; undefined when it is gone. */
 export async function residentBytes(pid: number): Promise<number | undefined> {
   const status = await readProcFile(`/proc/${pid}/status`);

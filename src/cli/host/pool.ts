@@ -68,11 +68,11 @@ async function printStatus(status: PoolStatus, asJson: boolean, context: Context
   if (asJson) return await context.print(`${lineJson(status)}\n`);
   const { policy, shelves, underPressure } = status;
   const rows = shelves.map((shelf) => [
-    shelf.key.slice(0, 12),
+    shelf.key?.slice(0, 12) ?? '-',
     String(shelf.vcpus),
     `${shelf.memoryMiB} MiB`,
-    shelf.scope,
-    shortDigest(shelf.imageId),
+    shelf.scope ?? '-',
+    shelf.imageId === undefined ? '(bundles)' : shortDigest(shelf.imageId),
     `${shelf.ready} of ${policy.ready}`,
     formatMemory(shelf.privateBytes),
   ]);

@@ -1,16 +1,13 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withCancel } from '../../base/abort.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
-import { newContainerId, newVmId, parseContainerId, parseVmId, type VmId } from '../../base/ids.ts';
+import { newContainerId, newVmId, parseContainerId } from '../../base/ids.ts';
 import { PhaseClock } from '../../base/phases.ts';
-import { openGuestVm } from '../../pool/bootedGuest.ts';
-import type { GuestVm } from '../../pool/guestVm.ts';
 import { cgroupMounts, removeCgroups } from '../../sys/cgroups.ts';
-import type { Accelerator, VmRequest } from '../../vmm/microVm.ts';
-import { shareTag } from '../guestDevices.ts';
+import type { Accelerator } from '../../vmm/microVm.ts';
 import { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
 import { shareServerArguments } from '../shares.ts';
@@ -20,16 +17,17 @@ import { guestContainer } from './guestContainer.ts';
 import { runHooks } from './hooks.ts';
 import { cgroupPath, cgroupsOfProcess } from './hostCgroups.ts';
 import { applyHostLimits, type VmSize, vmSizeFor } from './hostLimits.ts';
-import type { LiveOci, Sandbox } from './liveOci.ts';
+import type { LiveOci } from './liveOci.ts';
 import { type NamespacePlan, placeNamespaces } from './namespacePlan.ts';
-import { nicSlots } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciCaller, OciCreateRequest } from './ociEngine.ts';
 import { ociLaunchEvent } from './ociEvents.ts';
 import type { HostCgroup, OciRecord } from './ociRecord.ts';
 import { writePidFile } from './pidFile.ts';
+import { claimReady, type ReadySandbox } from './readySandbox.ts';
 import { refuseRootless } from './rootless.ts';
 import { specState } from './runcState.ts';
+import { bundleShape, openSandbox, serverOf } from './sandboxOci.ts';
 import { StandInLink } from './standInLink.ts';
 import { superviseOci } from './superviseOci.ts';
 
@@ -58,17 +56,22 @@ export async function createOci(
   const bundle = await readBundle(request.bundle, caller.files, signal);
   checkConsole(request, bundle);
   const namespaces = await placeNamespaces(bundle.plan, caller.files, deps, signal);
+  const vm = await vmOfBundle(bundle, namespaces, deps, signal);
+  phases.end('bundle');
+  using _launching = deps.pool.launching();
   await using undo = new AsyncDisposableStack();
-  const record = await recordOf(request, caller, bundle, namespaces, deps, signal);
+  const shape = bundleShape({ accelerator: vm.accelerator, ...vm.size }, deps);
+  const ready = vm.owner ? undefined : await claimReady(shape, caller.files, phases, deps, signal);
+  undo.use(ready);
+  const record = recordOf(request, caller, bundle, vm, ready, deps);
   await store.add(record, bundle.configJson);
   undo.defer(() => store.remove(record.id));
   await mkdir(record.runDir, { mode: 0o700 });
   undo.defer(() => rm(record.runDir, { recursive: true, force: true }));
-  phases.end('bundle');
 
   const plan = planShares(bundle.spec, bundle.rootfs, bundle.directory, namePrefix(record));
   const standIn = undo.use(
-    await openStandIn(request, bundle, plan, namespaces, record, caller, deps, signal),
+    await openStandIn(request, bundle, plan, namespaces, ready, record, caller, deps, signal),
   );
   const { link, pid, cgroups } = standIn;
   const { hooks, linux } = bundle.spec;
@@ -87,11 +90,20 @@ export async function createOci(
 
   phases.end('stand-in');
   const sandbox = await withCancel(signal, async (until, cancel) => {
-    const opening = openSandbox(record, namespaces, cgroups, phases, deps, until);
+    const opening = openSandbox(
+      record,
+      namespaces.sandbox,
+      ready,
+      sharePath(record),
+      cgroups,
+      phases,
+      deps,
+      until,
+    );
     opening.catch(() => {});
     undo.defer(async () => {
       const opened = await opening.catch(() => undefined);
-      if (opened?.owner === record.id) await opened.guest[Symbol.asyncDispose]();
+      if (opened?.owner === record.id) await opened.end();
     });
     try {
       const state = specState(record, 'creating', pid);
@@ -113,7 +125,7 @@ export async function createOci(
     }
     return await opening;
   });
-  // What they took beyond the microVM, which boots meanwhile.
+  // What they took beyond the microVM, which gets ready meanwhile.
   phases.end('hooks');
   const { client } = await sandbox.guest.agent(signal);
   const size = request.stdio.kind === 'attached' ? request.stdio.io.terminalSize : link.terminalSize;
@@ -157,21 +169,41 @@ function checkConsole({ stdio, foreground }: OciCreateRequest, { spec }: Bundle)
   }
 }
 
-async function recordOf(
-  { name }: OciCreateRequest,
-  { uid }: OciCaller,
-  { spec, directory, rootfs }: Bundle,
+interface VmOfBundle {
+  /** Whose microVM it joins. */
+  readonly owner: OciRecord | undefined;
+  readonly accelerator: Accelerator;
+  readonly size: VmSize;
+}
+
+async function vmOfBundle(
+  { spec }: Bundle,
   { sandbox }: NamespacePlan,
   deps: OciDeps,
   signal: AbortSignal,
-): Promise<OciRecord> {
-  const id = newContainerId();
-  const { config, paths, store } = deps;
-  const owner = sandbox === undefined ? undefined : store.get(parseContainerId(sandbox.sandbox));
+): Promise<VmOfBundle> {
+  const { config, store } = deps;
+  const owner = sandbox && store.get(parseContainerId(sandbox.sandbox));
   const size: VmSize =
     owner === undefined
       ? vmSizeFor(spec.linux?.resources, config, availableParallelism())
       : { memoryMiB: owner.vmMemoryMiB, vcpus: owner.vcpus };
+  return {
+    owner,
+    size,
+    accelerator: owner?.accelerator ?? (await deps.accelerator(config.accelerator, signal)),
+  };
+}
+
+function recordOf(
+  { name }: OciCreateRequest,
+  { uid }: OciCaller,
+  { spec, directory, rootfs }: Bundle,
+  { owner, accelerator, size }: VmOfBundle,
+  ready: ReadySandbox | undefined,
+  { paths }: OciDeps,
+): OciRecord {
+  const id = newContainerId();
   const runDir = join(paths.vms, newVmId());
   return {
     version: 1,
@@ -191,9 +223,10 @@ async function recordOf(
     error: '',
     sandbox: owner?.id ?? id,
     runDir,
-    vmRunDir: owner?.vmRunDir ?? runDir,
-    accelerator: owner?.accelerator ?? (await deps.accelerator(config.accelerator, signal)),
-    launch: owner?.launch ?? 'cold',
+    vmRunDir: owner?.vmRunDir ?? ready?.served.runDir ?? runDir,
+    ...(ready && { shareHost: { hostPid: ready.served.host.process.pid } }),
+    accelerator,
+    launch: owner?.launch ?? (ready ? 'pooled' : 'cold'),
     vmMemoryMiB: size.memoryMiB,
     vcpus: size.vcpus,
     cgroups: [],
@@ -215,6 +248,7 @@ async function openStandIn(
   { spec }: Bundle,
   plan: SharePlan,
   namespaces: NamespacePlan,
+  ready: ReadySandbox | undefined,
   record: OciRecord,
   { files }: OciCaller,
   deps: OciDeps,
@@ -222,7 +256,8 @@ async function openStandIn(
 ): Promise<OpenStandIn> {
   await using undo = new AsyncDisposableStack();
   const { sandbox } = namespaces;
-  const server = sandbox === undefined ? shareServerArguments(await deps.shareServer()) : undefined;
+  const servedBy = ready?.served.host.process.pid ?? (sandbox?.standIn && serverOf(sandbox, deps));
+  const server = servedBy === undefined ? shareServerArguments(await deps.shareServer()) : undefined;
   const mountinfo = await files.readFile('/proc/self/mountinfo', maxMountinfoBytes, signal);
   const within = cgroupPath(spec.linux?.cgroupsPath ?? '', record.name);
   const socketPath = sharePath(record);
@@ -233,7 +268,7 @@ async function openStandIn(
     {
       controlPath: controlPath(record),
       ...(server && { server, socketPath }),
-      ...(sandbox?.standIn && { servedBy: serverOf(sandbox, deps) }),
+      ...(servedBy !== undefined && { servedBy }),
       shares: plan.shares,
       root: plan.root,
       mountPoints: plan.mountPoints,
@@ -285,63 +320,6 @@ async function endStandIn(path: string, answered: boolean, cgroup: string): Prom
   await removeCgroups(cgroups, limit).catch(() => {});
 }
 
-/** The pid, in the caller's namespace, of the stand-in whose share server the microVM uses. */
-function serverOf(member: OciRecord, { store }: OciDeps): number {
-  const owner = store.get(parseContainerId(member.sandbox));
-  if (owner?.standIn === undefined) {
-    throw new HrunError('VM_DIED', `the microVM that container ${member.name} lives in is ending`);
-  }
-  return owner.standIn.pid;
-}
-
-async function openSandbox(
-  record: OciRecord,
-  { sandbox }: NamespacePlan,
-  cgroups: readonly HostCgroup[],
-  phases: PhaseClock,
-  deps: OciDeps,
-  signal: AbortSignal,
-): Promise<Sandbox> {
-  if (sandbox !== undefined) {
-    const live = deps.live.get(sandbox.id);
-    if (live === undefined) throw new HrunError('VM_DIED', `container ${sandbox.name} is ending`);
-    return live.sandbox;
-  }
-  // More at once than there are processors only makes every one of them late.
-  using _turn = await deps.boots.enter(signal);
-  phases.end('turn');
-  phases.launched({ kind: 'cold' });
-  const guest = await bootGuest(record, record.accelerator ?? 'tcg', cgroups, phases, deps, signal);
-  return { owner: record.id, guest, members: new Set() };
-}
-
-async function bootGuest(
-  record: OciRecord,
-  accelerator: Accelerator,
-  cgroups: readonly HostCgroup[],
-  phases: PhaseClock,
-  deps: OciDeps,
-  signal: AbortSignal,
-): Promise<GuestVm> {
-  const request: VmRequest = {
-    id: vmIdOf(record),
-    runDir: record.vmRunDir,
-    shape: {
-      kernelPath: deps.defaults.kernelPath,
-      initramfsPath: deps.defaults.initramfsPath,
-      accelerator,
-      vcpus: record.vcpus,
-      memoryMiB: record.vmMemoryMiB,
-      transport: 'serial',
-      kernelParameters: [],
-    },
-    nicSlots,
-    share: { tag: shareTag, socketPath: sharePath(record) },
-    cgroups: cgroups.map(({ directory }) => directory),
-  };
-  return await openGuestVm(request, 'hrun', await deps.vmm(signal), deps.config, phases, signal);
-}
-
 /** What runc says before what its init said. */
 function startFailure(error: unknown): HrunError {
   const known = error instanceof HrunError ? error : undefined;
@@ -350,11 +328,6 @@ function startFailure(error: unknown): HrunError {
     `unable to start container process: ${messageOf(error)}`,
     { cause: error, ...(known?.hint !== undefined && { hint: known.hint }) },
   );
-}
-
-/** The directory of a microVM is called by its id. */
-function vmIdOf({ vmRunDir }: OciRecord): VmId {
-  return parseVmId(basename(vmRunDir));
 }
 
 /** Shares of several containers lie side by side in one tree. */

@@ -1,5 +1,6 @@
 import type { ContainerId } from '../../base/ids.ts';
 import type { GuestVm } from '../../pool/guestVm.ts';
+import type { ShareHost } from '../../pool/shareHost.ts';
 import type { GuestProcess } from '../guestProcess.ts';
 import type { StandInLink } from './standInLink.ts';
 
@@ -7,7 +8,11 @@ import type { StandInLink } from './standInLink.ts';
 export interface Sandbox {
   readonly owner: ContainerId;
   readonly guest: GuestVm;
+  /** Of a microVM that was there before its container; otherwise the container's own stand-in serves. */
+  readonly host: ShareHost | undefined;
   readonly members: Set<ContainerId>;
+  /** Kills the microVM and removes what was made for it. */
+  end(): Promise<void>;
 }
 
 /** One more process of a container that has a stand-in of its own. */

@@ -1,4 +1,5 @@
 import type { Semaphore } from '../../base/semaphore.ts';
+import type { Pool } from '../../pool/pool.ts';
 import type { RuntimeDeps } from '../runtimeDeps.ts';
 import type { HandedOver } from './handedOver.ts';
 import type { LiveOciContainers } from './liveOci.ts';
@@ -13,6 +14,7 @@ export interface OciDeps
   readonly store: OciStore;
   readonly live: LiveOciContainers;
   readonly handedOver: HandedOver;
+  readonly pool: Pick<Pool, 'claimServed' | 'launching'>;
   /** MicroVMs that boot at a time. */
   readonly boots: Semaphore;
 }

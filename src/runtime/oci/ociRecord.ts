@@ -48,9 +48,11 @@ export const OciRecordSchema = z.object({
   vmRunDir: z.string(),
   runDir: z.string(),
   standIn: StandInSchema.optional(),
+  /** Whose share server its microVM has, if it is not that of its own stand-in. */
+  shareHost: z.object({ hostPid: z.int().positive() }).optional(),
   vm: VmRecordSchema.optional(),
   accelerator: z.enum(['kvm', 'tcg']).optional(),
-  launch: z.enum(['cold', 'clone']).optional(),
+  launch: z.enum(['cold', 'pooled']).optional(),
   vmMemoryMiB: z.int(),
   vcpus: z.int(),
   /** Directories of the host's cgroups, as the daemon sees them. */

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { parseContainerId, parseVmId } from '../../base/ids.ts';
 import { adoptGuestVm } from '../../pool/guestVm.ts';
+import { endServed } from '../../pool/readyGuest.ts';
 import { removeCgroups } from '../../sys/cgroups.ts';
 import { endProcess } from '../../sys/endProcess.ts';
 import { GuestProcess } from '../guestProcess.ts';
@@ -11,6 +12,7 @@ import { superviseExec } from './execOci.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciRecord } from './ociRecord.ts';
+import { StandInHost } from './standInHost.ts';
 import { StandInLink } from './standInLink.ts';
 import { superviseOci } from './superviseOci.ts';
 
@@ -22,8 +24,9 @@ const never = new AbortController().signal;
 export function ociRunDirs(records: readonly OciRecord[]): Set<string> {
   const kept = records.filter(({ status }) => status !== 'creating');
   return new Set(
-    kept.flatMap(({ vmRunDir, runDir, execs }) => [
-      vmRunDir,
+    kept.flatMap(({ status, vmRunDir, runDir, execs }) => [
+      // What is left of a microVM whose container has stopped is nobody's any more.
+      ...(status === 'stopped' ? [] : [vmRunDir]),
       runDir,
       ...execs.map(({ standIn }) => dirname(standIn.controlPath)),
     ]),
@@ -59,7 +62,9 @@ async function recover(record: OciRecord, deps: OciDeps, signal: AbortSignal): P
 }
 
 async function adopt(record: OciRecord, deps: OciDeps, signal: AbortSignal): Promise<void> {
+  await using undo = new AsyncDisposableStack();
   const sandbox = await sandboxOf(record, deps, signal);
+  if (sandbox.owner === record.id) undo.defer(() => sandbox.end());
   if (record.standIn === undefined) throw new HrunError('VM_DIED', 'its state names no stand-in');
   const { client } = await sandbox.guest.agent(signal);
   const known = (await client.listContainers(signal)).find(({ containerId }) => containerId === record.id);
@@ -69,6 +74,7 @@ async function adopt(record: OciRecord, deps: OciDeps, signal: AbortSignal): Pro
   const now = started ? await deps.store.update(record.id, { status: 'running' }) : record;
   const init = new GuestProcess(sandbox.guest, record.id, initProcessId);
   const live = superviseOci(now, sandbox, link, init, deps);
+  undo.move();
   for (const exec of record.execs) await adoptExec(live, exec, deps);
 }
 
@@ -101,8 +107,15 @@ async function sandboxOf(record: OciRecord, deps: OciDeps, signal: AbortSignal):
   if (vm === undefined) throw new HrunError('VM_DIED', 'its state names no microVM');
   const { vsockCid, ...known } = vm;
   const vmRecord = { ...known, id: parseVmId(vm.id), ...(vsockCid !== undefined && { vsockCid }) };
-  const guest = await adoptGuestVm(vmRecord, await deps.vmm(signal), deps.config, signal);
-  return { owner, guest, members: new Set() };
+  await using undo = new AsyncDisposableStack();
+  const guest = undo.use(await adoptGuestVm(vmRecord, await deps.vmm(signal), deps.config, signal));
+  const host = record.shareHost && (await StandInHost.adopt(record.vmRunDir, AbortSignal.timeout(limitMs)));
+  undo.move();
+  const end = async () => {
+    if (host !== undefined) return await endServed({ id: vmRecord.id, runDir: record.vmRunDir, guest, host });
+    await guest[Symbol.asyncDispose]();
+  };
+  return { owner, guest, host, members: new Set(), end };
 }
 
 /** Nobody was told of it: it goes without a trace. Its microVM and stand-in are ended with the stray ones. */
@@ -119,6 +132,7 @@ async function finishExit(record: OciRecord): Promise<void> {
     await link?.exit(record.exitCode, limit).catch(() => {});
   }
   await rm(record.runDir, { recursive: true, force: true });
+  if (record.sandbox === record.id) await rm(record.vmRunDir, { recursive: true, force: true });
 }
 
 async function tellEnd(record: OciRecord, error: string, deps: OciDeps): Promise<void> {

@@ -95,6 +95,9 @@ export function superviseOci(
     },
   };
   sandbox.members.add(record.id);
+  if (sandbox.owner === record.id) {
+    void sandbox.host?.ended.then(() => live.tearDown(diedExitCode, 'the share server ended'));
+  }
   deps.live.add(live);
   return live;
 }
@@ -128,11 +131,12 @@ async function carryOutEnd(
     }
     await Promise.all([...sandbox.members].filter((m) => m !== id).map((m) => deps.live.get(m)?.ended));
   }
+  const { host } = sandbox;
+  // It has the files open that are about to be taken away.
+  if (owns && host !== undefined) await attempt('end the share server', (limit) => host.closeShares(limit));
   await attempt('close the shares', (limit) => link.closeShares(limit));
   // Killed, it does nothing any more; that it gives its memory back is not waited for.
-  const emulatorGone = owns
-    ? attempt('kill the microVM', () => sandbox.guest[Symbol.asyncDispose]())
-    : Promise.resolve();
+  const emulatorGone = owns ? attempt('kill the microVM', () => sandbox.end()) : Promise.resolve();
   sandbox.members.delete(id);
   const record = deps.store.get(id);
   if (record !== undefined) await attempt('free the interfaces', async () => disconnectNetwork(record));

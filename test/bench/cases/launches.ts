@@ -44,9 +44,10 @@ export const launches: Group = {
 };
 
 /** One launch that came about as wanted. The pool is emptied or filled before, and nothing is made beside it. */
-async function launchMs(kind: Kind, { host }: Bench): Promise<number> {
+async function launchMs(kind: Kind, bench: Bench): Promise<number> {
+  const { host } = bench;
   await host.ok(['pool', 'set', '--ready', kind === 'pooled' ? '1' : '0']);
-  while (kind === 'pooled' && !(await isReady(host))) await sleep(20);
+  if (kind === 'pooled') await untilReady('image', bench);
   const flags = kind === 'cold' ? ['--cold'] : [];
   const started = performance.now();
   const { code, stderr } = await host.hrun(['run', '--rm', '--timing', ...flags, 'busybox', 'true']);
@@ -57,9 +58,13 @@ async function launchMs(kind: Kind, { host }: Bench): Promise<number> {
   return elapsedMs;
 }
 
-async function isReady(host: Bench['host']): Promise<boolean> {
-  const status: { shelves: { ready: number }[] } = JSON.parse(
-    await host.ok(['pool', 'status', '--format', 'json']),
-  );
-  return status.shelves.some(({ ready }) => ready > 0);
+/** Until a microVM waits for a container of an image, or of a bundle. */
+export async function untilReady(kind: 'image' | 'share', { host }: Pick<Bench, 'host'>): Promise<void> {
+  for (;;) {
+    const status: { shelves: { kind: string; ready: number }[] } = JSON.parse(
+      await host.ok(['pool', 'status', '--format', 'json']),
+    );
+    if (status.shelves.some((shelf) => shelf.kind === kind && shelf.ready > 0)) return;
+    await sleep(20);
+  }
 }

@@ -1,13 +1,16 @@
 import { managerHostOf } from '../../helpers/managerHost.ts';
 import { ctrRuntime, openContainerd, openDocker, openPodman } from '../../helpers/managers.ts';
-import { alternate, type Case, type Group, timed } from '../bench.ts';
+import { alternate, type Bench, type Case, type Group, timed } from '../bench.ts';
 import { rawBootMs } from '../rawBoot.ts';
+import { untilReady } from './launches.ts';
 
 export const managerNames = ['podman', 'docker', 'ctr'] as const;
+const runtimes = ['runc', 'hrun', 'hrun from its pool'] as const;
+type Runtime = (typeof runtimes)[number];
+
 export const managerCases = {
   rawBoot: 'raw QEMU boot, beside managers',
-  run: (manager: (typeof managerNames)[number], runtime: 'runc' | 'hrun') =>
-    `${manager} run --rm with ${runtime}`,
+  run: (manager: (typeof managerNames)[number], runtime: Runtime) => `${manager} run --rm with ${runtime}`,
 } as const;
 
 /** Containers as managers start them, with runc and with hrun in its place. */
@@ -31,10 +34,20 @@ export const managers: Group = {
         return containerd.ok('run', '--rm', ...ctrRuntime(path), containerd.image, 'bench', 'true');
       },
     };
+    // The pool learns the shape.
+    await launch.ctr('hrun');
     const cases: Case[] = managerNames.flatMap((manager) =>
-      (['runc', 'hrun'] as const).map((runtime) => ({
+      runtimes.map((runtime) => ({
         name: managerCases.run(manager, runtime),
-        sample: () => timed(() => launch[manager](runtime)),
+        async sample() {
+          if (runtime === 'runc') return await timed(() => launch[manager](runtime));
+          const pooled = runtime !== 'hrun';
+          await bench.host.ok(['pool', 'set', '--ready', pooled ? '1' : '0']);
+          if (pooled) await untilReady('share', bench);
+          const elapsedMs = await timed(() => launch[manager]('hrun'));
+          expectLaunch(pooled ? 'pooled' : 'cold', await lastLaunch(bench));
+          return elapsedMs;
+        },
       })),
     );
     await alternate(
@@ -42,5 +55,17 @@ export const managers: Group = {
       [{ name: managerCases.rawBoot, sample: () => rawBootMs(bench) }, ...cases],
       bench,
     );
+    await bench.host.ok(['pool', 'set', '--ready', '2']);
   },
 };
+
+/** How the microVM of the last container came to be. */
+async function lastLaunch({ host }: Bench): Promise<string> {
+  const past = ['events', '--since', '5m', '--until', '0s', '--filter', 'event=launch'];
+  const lines = await host.ok([...past, '--format', '{{.Actor.Attributes.launch}}']);
+  return lines.split('\n').at(-1) ?? '';
+}
+
+function expectLaunch(wanted: string, was: string): void {
+  if (was !== wanted) throw new Error(`a launch that was to be ${wanted} was ${was}`);
+}

@@ -8,8 +8,9 @@ import { expect } from 'chai';
 import type { CrashPoint } from '../../../src/base/crashPoint.ts';
 import { makeBundle } from '../../helpers/bundle.ts';
 import { type CrashHost, newCrashHost, type Participant } from '../../helpers/crashHost.ts';
-import { type CommandResult, resultOf } from '../../helpers/hrunHost.ts';
+import { type CommandResult, type HrunHost, resultOf } from '../../helpers/hrunHost.ts';
 import { report } from '../../helpers/report.ts';
+import { temporaryDirectory } from '../../helpers/tempDir.ts';
 
 /** `make chaos` sets it. */
 const rounds = Number(process.env.HRUN_CHAOS_ROUNDS ?? 10);
@@ -145,24 +146,44 @@ describe('a crash between two steps', () => {
 });
 
 describe("a crash under a manager's container", () => {
-  it('between the end of its microVM and the record of it does not change how it ended', async () => {
-    await using crash = await newCrashHost();
-    const { host } = crash;
-    const bundle = await makeBundle(join(host.directory, 'bundle'), { args: ['sh', '-c', 'exit 3'] });
-    // its process keeps the stdio of create
-    await once(host.start(['create', '--bundle', bundle, 'box'], { stdio: 'ignore' }), 'exit');
-    await crash.arm('oci.killed');
-    await host.ok(['start', 'box']);
-    await crash.reached('oci.killed');
-    for (const pid of await crash.pidsOf('hrund', 'box')) kill(pid, 'SIGKILL');
-    await crash.release('oci.killed');
-    while (JSON.parse(await host.ok(['state', 'box'])).status !== 'stopped') await sleep(50);
-    const [record = ''] = await readdir(join(host.run, 'oci'));
-    const state = JSON.parse(await readFile(join(host.run, 'oci', record, 'state.json'), 'utf8'));
-    expect(state).to.include({ exitCode: 3, error: '' });
-    await host.ok(['delete', 'box']);
-  });
+  for (const launch of ['cold', 'pooled'] as const) {
+    it(`between the end of its microVM and the record of it does not change how it ended, ${launch}`, async () => {
+      await using crash = await newCrashHost();
+      const { host } = crash;
+      await using place = await temporaryDirectory();
+      const bundle = await makeBundle(join(place.path, 'bundle'), { args: ['sh', '-c', 'exit 3'] });
+      if (launch === 'pooled') await fillPool(host, bundle);
+      // its process keeps the stdio of create
+      await once(host.start(['create', '--bundle', bundle, 'box'], { stdio: 'ignore' }), 'exit');
+      expect(JSON.parse(await host.ok(['state', 'box'])).vm.launch).to.equal(launch);
+      await host.ok(['pool', 'set', '--ready', '0']);
+      await crash.arm('oci.killed');
+      await host.ok(['start', 'box']);
+      await crash.reached('oci.killed');
+      for (const pid of await crash.pidsOf('hrund', 'box')) kill(pid, 'SIGKILL');
+      await crash.release('oci.killed');
+      while (JSON.parse(await host.ok(['state', 'box'])).status !== 'stopped') await sleep(50);
+      const [record = ''] = await readdir(join(host.run, 'oci'));
+      const state = JSON.parse(await readFile(join(host.run, 'oci', record, 'state.json'), 'utf8'));
+      expect(state).to.include({ exitCode: 3, error: '' });
+      await host.ok(['delete', 'box']);
+      await crash.checkRest();
+    });
+  }
 });
+
+/** Until a microVM waits for a bundle; the pool learns the shape from a container. */
+async function fillPool(host: HrunHost, bundle: string): Promise<void> {
+  await host.ok(['pool', 'set', '--ready', '1']);
+  await host.hrun(['oci', 'run', '--bundle', bundle, 'first']);
+  const ready = async () => {
+    const { shelves } = JSON.parse(await host.ok(['pool', 'status', '--format', 'json']));
+    return shelves.some(
+      (shelf: { kind: string; ready: number }) => shelf.kind === 'share' && shelf.ready === 1,
+    );
+  };
+  while (!(await ready())) await sleep(50);
+}
 
 describe('a crash at any moment', () => {
   const participants = ['hrund', 'keeper', 'qemu', 'stand-in', 'share server', 'front door'] as const;
