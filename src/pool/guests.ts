@@ -11,6 +11,7 @@ import type { BuildDeps } from './buildTemplate.ts';
 import { GuestVm, personalizeGuest } from './guestVm.ts';
 import type { Pool } from './pool.ts';
 import type { PooledGuest } from './readyGuest.ts';
+import type { ShareHost } from './shareHost.ts';
 import { blamesTemplate, type Templates } from './templates.ts';
 import type { ReadyRoot } from './warmGuest.ts';
 
@@ -22,8 +23,12 @@ export interface GuestWish {
   readonly cold: boolean;
   /** Whether its jail may be weaker than that of others. */
   readonly weaker: boolean;
-  /** Whether the guest gets a share of host directories: such a device cannot be restored (QEMU 7.2). */
-  readonly share: boolean;
+  /** The share of host directories that the guest gets: such a device cannot be restored (QEMU 7.2). */
+  readonly share?: {
+    readonly tag: string;
+    /** Whether a share server that the daemon has started can serve them (docs/stand-in.md, "Several in one tree"). */
+    readonly lendable: boolean;
+  };
   /** A root that a waiting clone can have mounted: an image, and a writable disk of the default size with nothing on it. */
   readonly root?: ReadyRoot;
   /** A shape that is likely to come again gets its template at its first launch, others at their second. */
@@ -42,6 +47,8 @@ export interface Reservation extends AsyncDisposable {
   readonly runDir: string;
   /** The writable disk of a guest that has one already: to be moved to where `open` is told that it is. */
   readonly scratchPath: string | undefined;
+  /** Serves the share of a guest that has one already; ends with the reservation. */
+  readonly shareHost: ShareHost | undefined;
   /**
    * @throws HrunError as bootMicroVm and GuestVm.agent, VM_BOOT_FAILED with the console's last lines
    */
@@ -70,9 +77,11 @@ type Plan =
   | {
       readonly kind: 'pooled';
       readonly claimed: PooledGuest;
-      readonly key: string;
-      readonly scope: TemplateScope;
+      readonly template: { readonly key: string; readonly scope: TemplateScope } | undefined;
     };
+
+/** As a template has (templateRequest). */
+const nicSlots = 1;
 
 /** Guests for containers, each had in the fastest way that its shape allows. */
 export class Guests {
@@ -105,12 +114,17 @@ export class Guests {
   ): Promise<Plan> {
     if (cold) return { kind: 'cold', reason: 'asked for' };
     if (weaker) return { kind: 'cold', reason: 'its jail may be weaker' };
-    if (scope.kind === 'none') return { kind: 'cold', reason: 'it shares no memory with others' };
-    if (share) return { kind: 'cold', reason: 'a share of host directories cannot be restored' };
     const { templates, pool } = this.#deps;
+    if (share !== undefined) {
+      const { lendable, tag } = share;
+      const claimed = lendable && root ? pool.claimServed(shape, { tag, nicSlots }, root) : undefined;
+      if (claimed !== undefined) return { kind: 'pooled', claimed, template: undefined };
+      return { kind: 'cold', reason: 'a share of host directories cannot be restored' };
+    }
+    if (scope.kind === 'none') return { kind: 'cold', reason: 'it shares no memory with others' };
     const key = await templates.keyOf(shape, scope, signal);
     const claimed = root && pool.claim(key, shape, scope, root);
-    if (claimed !== undefined) return { kind: 'pooled', claimed, key, scope };
+    if (claimed !== undefined) return { kind: 'pooled', claimed, template: { key, scope } };
     const again = this.#seen.has(key);
     this.#seen.add(key);
     if (common || again || (await templates.has(key))) return { kind: 'cloned', key, scope };
@@ -136,14 +150,16 @@ export class Guests {
       const owned = undo.move();
       return { guest, distinct, [Symbol.asyncDispose]: () => owned.disposeAsync() };
     };
-    const scratch = plan.kind === 'pooled' ? plan.claimed.scratch : undefined;
+    const { scratch, host: shareHost } = plan.kind === 'pooled' ? plan.claimed : {};
     return {
       id,
       runDir,
       scratchPath: scratch?.path,
+      shareHost,
       open,
       [Symbol.asyncDispose]: async () => {
         await unopened?.[Symbol.asyncDispose]();
+        await shareHost?.[Symbol.asyncDispose]();
         await scratch?.[Symbol.asyncDispose]();
         await rm(runDir, { recursive: true, force: true });
       },
@@ -154,28 +170,27 @@ export class Guests {
     if (plan.kind === 'pooled') {
       // nothing may come between a claimed guest and who disposes of it
       const woken = wakePooled(plan.claimed, phases, signal);
+      // a share server serves one microVM: what it was lent cannot be had by another
+      if (plan.template === undefined) return await woken;
       const guest = await woken.catch((error: unknown) => this.#diedWaiting(error, signal));
       if (guest !== undefined) return guest;
     }
     const deps = await this.#deps.build(signal);
-    switch (plan.kind) {
-      case 'cold':
-        phases.launched({ kind: 'cold', reason: plan.reason });
-        return await bootGuest(request, deps, deps.limits, phases, signal);
-      case 'pooled':
-      case 'cloned':
-        try {
-          return await this.#clone(plan.key, plan.scope, request, deps, phases, signal);
-        } catch (error) {
-          signal.throwIfAborted();
-          if (!blamesTemplate(error)) throw error;
-          deps.log.warn({ template: plan.key, err: error }, 'a template was no good: it is dropped');
-          await this.#deps.templates.remove(plan.key);
-          const reason = `its template was no good: ${messageOf(error)}`;
-          phases.launched({ kind: 'cold', reason });
-          return await bootGuest(request, deps, deps.limits, phases, signal);
-        }
+    const template = plan.kind === 'cloned' ? plan : plan.kind === 'pooled' ? plan.template : undefined;
+    let reason = plan.kind === 'cold' ? plan.reason : '';
+    if (template !== undefined) {
+      try {
+        return await this.#clone(template.key, template.scope, request, deps, phases, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!blamesTemplate(error)) throw error;
+        deps.log.warn({ template: template.key, err: error }, 'a template was no good: it is dropped');
+        await this.#deps.templates.remove(template.key);
+        reason = `its template was no good: ${messageOf(error)}`;
+      }
     }
+    phases.launched({ kind: 'cold', reason });
+    return await bootGuest(request, deps, deps.limits, phases, signal);
   }
 
   /** A clone that died before anything of its container was in it is replaced. @throws every other failure */

@@ -7,13 +7,12 @@ import type { TemplateScope } from '../base/templateScope.ts';
 import type { VmShape } from '../vmm/microVm.ts';
 import type { BuildDeps } from './buildTemplate.ts';
 import {
-  endReady,
+  endPooled,
   makeReady,
   type PooledGuest,
   type ReadyGuest,
-  type ServedGuest,
-  type ShareStock,
   type Stock,
+  type WithShare,
   whenUseless,
 } from './readyGuest.ts';
 import type { Templates } from './templates.ts';
@@ -55,13 +54,13 @@ export interface PoolStatus {
   readonly policy: PoolPolicy;
   readonly underPressure: boolean;
   readonly shelves: readonly {
-    /** Clones that have an image mounted, or booted guests for bundle directories. */
-    readonly kind: Stock['kind'];
+    readonly kind: ReturnType<typeof kindOf>;
     readonly vcpus: number;
     readonly memoryMiB: number;
-    /** Of the template; with images only, as the next two. */
+    /** Of the template of clones. */
     readonly key?: string;
     readonly scope?: string;
+    /** Absent for bundles. */
     readonly imageId?: string;
     readonly ready: number;
     readonly privateBytes: number;
@@ -101,26 +100,26 @@ export class Pool implements AsyncDisposable {
    * shape and image are in use.
    */
   claim(key: string, shape: VmShape, scope: TemplateScope, root: ReadyRoot): PooledGuest | undefined {
-    const name = JSON.stringify([key, root.image.path]);
-    const { stock, taken } = this.#take(name, { kind: 'image', key, shape, scope, root });
-    if (stock?.kind === 'image') stock.root = root;
-    return taken?.kind === 'image' ? taken : undefined;
+    return this.#take({ shape, from: { key, scope }, root });
   }
 
-  /** As `claim`, for a container whose root is a directory of the host. */
-  claimServed(stock: Omit<ShareStock, 'kind'>): ServedGuest | undefined {
-    const { taken } = this.#take(JSON.stringify(stock), { kind: 'share', ...stock });
-    return taken?.kind === 'share' ? taken : undefined;
+  /** As `claim`, of those that have a share; without a `root` for a container whose root is in the share. */
+  claimServed(shape: VmShape, share: WithShare, root?: ReadyRoot): PooledGuest | undefined {
+    return this.#take({ shape, from: share, ...(root && { root }) });
   }
 
-  #take(name: string, wanted: Stock): { readonly stock?: Stock; readonly taken?: ReadyGuest | undefined } {
-    if (this.#policy.ready === 0 || this.#end.signal.aborted) return {};
+  #take(wanted: Stock): PooledGuest | undefined {
+    if (this.#policy.ready === 0 || this.#end.signal.aborted) return undefined;
+    const { from, shape, root } = wanted;
+    // a template's key stands for its shape
+    const name = JSON.stringify(['key' in from ? from.key : { ...from, shape }, root?.image.path]);
     const shelf = this.#shelves.get(name) ?? { stock: wanted, ready: [], lastUseMs: 0 };
     this.#shelves.set(name, shelf);
+    if (root !== undefined) shelf.stock.root = root;
     shelf.lastUseMs = performance.now();
     const taken = shelf.ready.shift();
     this.#wake();
-    return { stock: shelf.stock, taken };
+    return taken;
   }
 
   /** Keeps the refill from running beside a launch; disposing lets it go on a pause later. */
@@ -152,14 +151,15 @@ export class Pool implements AsyncDisposable {
       policy: this.#policy,
       underPressure: this.#underPressure,
       shelves: [...this.#shelves.values()].map(({ stock, ready }) => ({
-        kind: stock.kind,
+        kind: kindOf(stock),
         vcpus: stock.shape.vcpus,
         memoryMiB: stock.shape.memoryMiB,
-        ...(stock.kind === 'image' && {
-          key: stock.key,
-          scope: stock.scope.kind === 'tenant' ? `tenant=${stock.scope.name}` : stock.scope.kind,
-          imageId: stock.root.image.id,
+        ...('key' in stock.from && {
+          key: stock.from.key,
+          scope:
+            stock.from.scope.kind === 'tenant' ? `tenant=${stock.from.scope.name}` : stock.from.scope.kind,
         }),
+        ...(stock.root && { imageId: stock.root.image.id }),
         ready: ready.length,
         privateBytes: ready.reduce((sum, guest) => sum + guest.privateBytes, 0),
       })),
@@ -177,12 +177,12 @@ export class Pool implements AsyncDisposable {
     const { key, imageId } = of;
     const doomed = [...this.#shelves].filter(
       ([, { stock }]) =>
-        (key === undefined || (stock.kind === 'image' && stock.key === key)) &&
-        (imageId === undefined || (stock.kind === 'image' && stock.root.image.id === imageId)),
+        (key === undefined || ('key' in stock.from && stock.from.key === key)) &&
+        (imageId === undefined || stock.root?.image.id === imageId),
     );
     for (const [name] of doomed) this.#shelves.delete(name);
     await this.#stopMaking((shelf) => doomed.some(([, one]) => one === shelf));
-    await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endReady)));
+    await Promise.all(doomed.flatMap(([, shelf]) => shelf.ready.splice(0).map(endPooled)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -225,7 +225,7 @@ export class Pool implements AsyncDisposable {
         if (guest === undefined) continue;
         // its shelf may have gone meanwhile, or fewer may be wanted
         if (this.#shelves.get(name) !== shelf || shelf.ready.length >= this.#policy.ready) {
-          await endReady(guest);
+          await endPooled(guest);
           continue;
         }
         shelf.ready.push(guest);
@@ -278,7 +278,7 @@ export class Pool implements AsyncDisposable {
     const index = shelf.ready.indexOf(guest);
     if (index < 0) return; // claimed, or ended by us
     shelf.ready.splice(index, 1);
-    void endReady(guest).catch(() => {});
+    void endPooled(guest).catch(() => {});
     this.#wake();
   }
 
@@ -295,7 +295,7 @@ export class Pool implements AsyncDisposable {
       if (guest === undefined) break;
       surplus.push(guest);
     }
-    await Promise.all(surplus.map(endReady));
+    await Promise.all(surplus.map(endPooled));
   }
 
   /** Runs while there is a shelf. */
@@ -308,7 +308,7 @@ export class Pool implements AsyncDisposable {
       for (const [name, shelf] of this.#shelves) {
         if (shelf.lastUseMs >= oldestMs) continue;
         this.#shelves.delete(name);
-        await Promise.all(shelf.ready.splice(0).map(endReady));
+        await Promise.all(shelf.ready.splice(0).map(endPooled));
       }
       await this.#heedPressure();
     }
@@ -321,10 +321,16 @@ export class Pool implements AsyncDisposable {
     this.#underPressure = available < this.#policy.minAvailablePercent + (before ? 5 : 0);
     if (this.#underPressure && !before) {
       this.#deps.log.warn({ availablePercent: available }, 'memory is short: the pool is emptied');
-      await Promise.all([...this.#shelves.values()].flatMap(({ ready }) => ready.splice(0).map(endReady)));
+      await Promise.all([...this.#shelves.values()].flatMap(({ ready }) => ready.splice(0).map(endPooled)));
     }
     if (before && !this.#underPressure) this.#wake();
   }
+}
+
+/** Clones that have an image mounted, booted guests with an image and a share, and booted ones for bundles. */
+function kindOf({ from, root }: Stock): 'clone' | 'share' | 'bundle' {
+  if ('key' in from) return 'clone';
+  return root === undefined ? 'bundle' : 'share';
 }
 
 /** MemAvailable of proc_meminfo(5), percent of the whole. */

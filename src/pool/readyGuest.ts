@@ -12,49 +12,37 @@ import { templateRequest } from './templateKey.ts';
 import type { Templates } from './templates.ts';
 import { prepareRoot, type ReadyRoot, type WritableDisk, warmGuest, warmServedGuest } from './warmGuest.ts';
 
-/** What guests wait for: a container of one image, whose clones have it mounted … */
-export interface ImageStock {
-  readonly kind: 'image';
-  readonly key: string;
+/** What guests wait for. */
+export interface Stock {
   readonly shape: VmShape;
-  readonly scope: TemplateScope;
-  root: ReadyRoot;
+  /** A clone, or, with a share, one that was booted: QEMU 7.2 does not restore a share. */
+  readonly from: FromTemplate | WithShare;
+  /** What is mounted as its root; a bundle has its own in the share. */
+  root?: ReadyRoot;
 }
 
-/** … or one whose root is a directory of the host: booted, because QEMU 7.2 does not restore a share. */
-export interface ShareStock {
-  readonly kind: 'share';
-  readonly shape: VmShape;
-  readonly nicSlots: number;
+export interface FromTemplate {
+  readonly key: string;
+  readonly scope: TemplateScope;
+}
+
+export interface WithShare {
   /** By which the guest finds the share. */
   readonly tag: string;
+  readonly nicSlots: number;
 }
 
-export type Stock = ImageStock | ShareStock;
-
-/** Its root is mounted. */
 export interface PooledGuest {
   readonly id: VmId;
   readonly runDir: string;
   readonly guest: GuestVm;
-  /** The guest's writable disk, still empty: whoever claims it moves it away or disposes of it. */
-  readonly scratch: WritableDisk;
+  /** Of one with a root: its writable disk, still empty. Whoever claims it moves it away or disposes of it. */
+  readonly scratch?: WritableDisk;
+  /** Of one with a share, which holds nothing of a container yet. */
+  readonly host?: ShareHost;
 }
 
-/** It has a share with nothing of a container in it. */
-export interface ServedGuest {
-  readonly id: VmId;
-  readonly runDir: string;
-  readonly guest: GuestVm;
-  readonly host: ShareHost;
-}
-
-export type ReadyGuest = (
-  | ({ readonly kind: 'image' } & PooledGuest)
-  | ({ readonly kind: 'share' } & ServedGuest)
-) & {
-  readonly privateBytes: number;
-};
+export type ReadyGuest = PooledGuest & { readonly privateBytes: number };
 
 /**
  * Containers that do nothing, run in a guest before it waits. Translated code is QEMU's own and does not come with a
@@ -62,7 +50,7 @@ export type ReadyGuest = (
  */
 const warmRounds: Readonly<Record<Accelerator, number>> = { kvm: 0, tcg: 2 };
 /** One that was booted has never run anything. */
-const leastServedRounds = 1;
+const leastRoundsOfBooted = 1;
 
 /**
  * Makes one guest, warm and paused.
@@ -80,9 +68,9 @@ export async function makeReady(
   await mkdir(runDir, { mode: 0o700 });
   undo.defer(() => rm(runDir, { recursive: true, force: true }));
   const made =
-    stock.kind === 'image'
-      ? await cloneReady(stock, id, runDir, templates, deps, undo, signal)
-      : await bootReady(stock, id, runDir, deps, undo, signal);
+    'key' in stock.from
+      ? await cloneReady(stock.from, stock, id, runDir, templates, deps, undo, signal)
+      : await bootReady(stock.from, stock, id, runDir, deps, undo, signal);
   const { vm } = made.guest;
   await vm.pause(signal);
   const takenBytes = (await privateBytes(vm.record.pid)) ?? 0;
@@ -90,67 +78,73 @@ export async function makeReady(
   return { ...made, privateBytes: takenBytes };
 }
 
-/** Ends one that nobody claimed. */
-export async function endReady(ready: ReadyGuest): Promise<void> {
-  if (ready.kind === 'share') await endServed(ready);
-  else {
-    await ready.guest[Symbol.asyncDispose]();
-    await ready.scratch[Symbol.asyncDispose]();
-    await rm(ready.runDir, { recursive: true, force: true });
-  }
-}
-
-/** Ends a guest with its share, claimed or not. */
-export async function endServed({ guest, host, runDir }: ServedGuest): Promise<void> {
+/** Ends a guest with all that was made for it. */
+export async function endPooled({ guest, scratch, host, runDir }: PooledGuest): Promise<void> {
   await guest[Symbol.asyncDispose]();
-  await host[Symbol.asyncDispose]();
+  await host?.[Symbol.asyncDispose]();
+  await scratch?.[Symbol.asyncDispose]();
   await rm(runDir, { recursive: true, force: true });
 }
 
 /** Settles when nobody can use it any more. */
-export async function whenUseless(ready: ReadyGuest): Promise<void> {
-  const ends: Promise<unknown>[] = [ready.guest.vm.ended];
-  if (ready.kind === 'share') ends.push(ready.host.ended);
-  await Promise.race(ends);
+export async function whenUseless({ guest, host }: PooledGuest): Promise<void> {
+  await Promise.race([guest.vm.ended, ...(host ? [host.ended] : [])]);
 }
 
 async function cloneReady(
-  { key, shape, scope, root }: ImageStock,
+  { key, scope }: FromTemplate,
+  { shape, root }: Stock,
   id: VmId,
   runDir: string,
   templates: Templates,
   deps: BuildDeps,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
-): Promise<{ readonly kind: 'image' } & PooledGuest> {
+): Promise<PooledGuest> {
   using lease = await templates.use(key, shape, scope, signal);
   const vm = await restoreMicroVm(templateRequest(shape, id, runDir), lease.template, false, deps, signal);
   const guest = undo.use(new GuestVm(vm, deps.limits));
   await guest.agent(signal, 'restoring');
-  for (let round = 0; round < warmRounds[shape.accelerator]; round += 1) {
-    await warmGuest(guest, deps.warmDisks, signal);
-  }
-  const scratch = undo.use(await deps.warmDisks.ready(signal));
-  await prepareRoot(guest, root, scratch.path, signal);
-  return { kind: 'image', id, runDir, guest, scratch };
+  await warmUp(warmRounds[shape.accelerator], () => warmGuest(guest, deps.warmDisks, signal));
+  return { id, runDir, guest, ...(root && (await mountRoot(guest, root, deps, undo, signal))) };
 }
 
 async function bootReady(
-  { shape, nicSlots, tag }: ShareStock,
+  { nicSlots, tag }: WithShare,
+  { shape, root }: Stock,
   id: VmId,
   runDir: string,
   deps: BuildDeps,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
-): Promise<{ readonly kind: 'share' } & ServedGuest> {
+): Promise<PooledGuest> {
   const host = undo.use(await deps.shareHost(runDir, signal));
   const share = { tag, socketPath: host.socketPath };
-  const vm = await bootMicroVm({ id, runDir, shape, nicSlots, share }, deps, signal);
+  const disks = root && ({ imageDisk: 'empty', scratchDisk: 'empty' } as const);
+  const vm = await bootMicroVm({ id, runDir, shape, nicSlots, share, ...disks }, deps, signal);
   const guest = undo.use(new GuestVm(vm, deps.limits));
   await guest.agent(signal, 'booting');
-  const rounds = Math.max(warmRounds[shape.accelerator], leastServedRounds);
-  for (let round = 0; round < rounds; round += 1) {
-    await warmServedGuest(guest, { tag, path: host.emptyShare }, signal);
-  }
-  return { kind: 'share', id, runDir, guest, host };
+  const rounds = Math.max(warmRounds[shape.accelerator], leastRoundsOfBooted);
+  await warmUp(rounds, () =>
+    root === undefined
+      ? warmServedGuest(guest, { tag, path: host.emptyShare }, signal)
+      : warmGuest(guest, deps.warmDisks, signal),
+  );
+  return { id, runDir, guest, host, ...(root && (await mountRoot(guest, root, deps, undo, signal))) };
+}
+
+async function warmUp(rounds: number, warm: () => Promise<void>): Promise<void> {
+  for (let round = 0; round < rounds; round += 1) await warm();
+}
+
+async function mountRoot(
+  guest: GuestVm,
+  root: ReadyRoot,
+  deps: BuildDeps,
+  undo: AsyncDisposableStack,
+  signal: AbortSignal,
+): Promise<{ readonly scratch: WritableDisk }> {
+  const scratch = undo.use(await deps.warmDisks.ready(signal));
+  await prepareRoot(guest, root, scratch.path, signal);
+  return { scratch };
 }

@@ -11,6 +11,7 @@ import { adoptGuestVm, type GuestVm } from '../pool/guestVm.ts';
 import { endProcess } from '../sys/endProcess.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
 import type { TerminalSize } from './attachIo.ts';
+import { isBesideDaemon } from './besideDaemon.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { defaultVmSize } from './containerConfig.ts';
 import { adoptContainerNetworking, openContainerNetworking } from './containerNetworking.ts';
@@ -177,7 +178,6 @@ export async function openContainerVm(
     cold: config.cold,
     // what waits in the pool, or is a template, was made with the jail that the configuration says
     weaker: config.allowWeakerJail !== undefined,
-    share: mounts.shares.length > 0,
     common: isDefaultShape(config, deps),
   };
   const disk = undo.use(
@@ -189,7 +189,10 @@ export async function openContainerVm(
   const root = anew && {
     root: { image: { id: config.imageId, path: disk.path, fs: disk.fs }, process: likelyProcess(config) },
   };
-  const reservation = undo.use(await deps.guests.reserve({ ...wish, ...root }, signal));
+  const share = mounts.shares.length > 0 && {
+    share: { tag: shareTag, lendable: await isBesideDaemon(files, signal) },
+  };
+  const reservation = undo.use(await deps.guests.reserve({ ...wish, ...root, ...share }, signal));
   const { runDir } = reservation;
   await allSettled([
     // so that a guest whose daemon dies meanwhile is found
@@ -198,7 +201,9 @@ export async function openContainerVm(
   ]);
   phases.end('disks');
   await crashPoint('start.reserved');
-  const shares = undo.use(await openShares(mounts.shares, runDir, files, await deps.shareServer(), signal));
+  const shares = undo.use(
+    await openShares(mounts.shares, runDir, files, await deps.shareServer(), reservation.shareHost, signal),
+  );
   if (shares !== undefined) phases.end('share');
   const { guest, distinct } = undo.use(
     await reservation.open(

@@ -1,8 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HrunError } from '../base/errors.ts';
+import { exists } from '../base/exists.ts';
+import type { ShareHost } from '../pool/shareHost.ts';
 import type { CallerFiles, StandInRequest } from './callerFiles.ts';
+import { shareServerArguments } from './shareServer.ts';
 import { StandIn } from './standIn.ts';
+import { StandInHost } from './standInHost.ts';
 
 const endLimitMs = 10_000;
 const killedExitCode = 137;
@@ -16,6 +19,7 @@ export interface OpenShares extends AsyncDisposable {
 
 /**
  * Starts the stand-in for what a container has of the host's directories and files.
+ * @param host serves them, if there is one already; otherwise the stand-in has a server of its own
  * @throws HrunError HAND_FAILED naming the source, or INTERNAL without a share server
  */
 export async function openShares(
@@ -23,33 +27,51 @@ export async function openShares(
   runDir: string,
   files: CallerFiles,
   serverPath: string | undefined,
+  host: ShareHost | undefined,
   signal: AbortSignal,
 ): Promise<OpenShares | undefined> {
   if (shares.length === 0) return undefined;
-  const { controlPath, socketPath } = sharePaths(runDir);
+  const paths = pathsIn(runDir);
+  const controlPath = host === undefined ? paths.control : paths.lent;
   const { pid } = await files.standIn(
     {
       controlPath,
-      socketPath,
       shares,
-      server: shareServerArguments(serverPath),
+      ...(host === undefined
+        ? { socketPath: paths.share, server: shareServerArguments(serverPath) }
+        : { servedBy: host.process.pid }),
     },
     signal,
   );
   const standIn = await StandIn.dial(controlPath, signal);
-  return { socketPath, pid, [Symbol.asyncDispose]: () => endStandIn(standIn, runDir) };
+  return {
+    socketPath: host?.socketPath ?? paths.share,
+    pid,
+    [Symbol.asyncDispose]: () =>
+      endShares(standIn, host, host === undefined ? [paths.control, paths.share] : [paths.lent]),
+  };
 }
 
-/** The stand-in that an earlier daemon had started. Undefined when it is gone. */
+/** The stand-in that an earlier daemon had started, with the server that it is served by. Undefined when it is gone. */
 export async function adoptShares(
   runDir: string,
   pid: number,
   signal: AbortSignal,
 ): Promise<OpenShares | undefined> {
-  const { controlPath, socketPath } = sharePaths(runDir);
+  const paths = pathsIn(runDir);
   try {
-    const standIn = await StandIn.dial(controlPath, signal);
-    return { socketPath, pid, [Symbol.asyncDispose]: () => endStandIn(standIn, runDir) };
+    const isLent = await exists(paths.lent);
+    // One whose server is gone has to end as well.
+    const host = isLent ? await StandInHost.adopt(runDir, signal).catch(() => undefined) : undefined;
+    const standIn = await StandIn.dial(isLent ? paths.lent : paths.control, signal);
+    return {
+      socketPath: paths.share,
+      pid,
+      async [Symbol.asyncDispose]() {
+        await endShares(standIn, host, isLent ? [paths.lent] : [paths.control, paths.share]);
+        await host?.[Symbol.asyncDispose]();
+      },
+    };
   } catch {
     return undefined;
   }
@@ -57,35 +79,37 @@ export async function adoptShares(
 
 /** Ends a stand-in that belongs to nobody any more, of whatever container: whoever waits for it is told that it was killed. */
 export async function endStrayStandIn(runDir: string, signal: AbortSignal): Promise<void> {
-  const standIn = await StandIn.dial(sharePaths(runDir).controlPath, signal).catch(() => undefined);
-  if (standIn !== undefined) await endStandIn(standIn, runDir, killedExitCode);
+  const { control, lent } = pathsIn(runDir);
+  // One that serves others ends before them, so that nothing has the files open that they take away.
+  for (const path of [control, lent]) {
+    const standIn = await StandIn.dial(path, signal).catch(() => undefined);
+    if (standIn !== undefined) await endShares(standIn, undefined, [path], killedExitCode);
+  }
 }
 
-async function endStandIn(standIn: StandIn, runDir: string, code = 0): Promise<void> {
+async function endShares(
+  standIn: StandIn,
+  host: ShareHost | undefined,
+  files: readonly string[],
+  code = 0,
+): Promise<void> {
   using _connection = standIn;
   const limit = AbortSignal.timeout(endLimitMs);
+  // It has the files open that are about to be taken away.
+  await host?.closeShares(limit).catch(() => {});
   // A stand-in that is gone has taken its server with it.
   await standIn.exit(code, limit).catch(() => {});
-  for (const path of Object.values(sharePaths(runDir))) await rm(path, { force: true });
+  for (const path of files) await rm(path, { force: true });
 }
 
-function sharePaths(runDir: string): { controlPath: string; socketPath: string } {
-  return { controlPath: join(runDir, 'stand-in.sock'), socketPath: join(runDir, 'share.sock') };
-}
-
-/** @throws HrunError INTERNAL when there is no share server */
-export function shareServerArguments(serverPath: string | undefined): string[] {
-  if (serverPath === undefined) {
-    throw new HrunError(
-      'INTERNAL',
-      'directories of this machine are shared by virtiofsd, which is not installed',
-      {
-        hint: 'install qemu-system-common (Debian 12) or virtiofsd',
-      },
-    );
-  }
-  // Rust's virtiofsd has other flags than the one of QEMU 7.2.
-  return serverPath.includes('/libexec/')
-    ? [serverPath, '--fd={fd}', '--shared-dir={tree}', '--cache=auto', '--xattr']
-    : [serverPath, '--fd={fd}', '-o', 'source={tree},cache=auto,xattr', '--rlimit-nofile=20000'];
+function pathsIn(runDir: string): {
+  readonly control: string;
+  readonly share: string;
+  readonly lent: string;
+} {
+  return {
+    control: join(runDir, 'stand-in.sock'),
+    share: join(runDir, 'share.sock'),
+    lent: join(runDir, 'lent.sock'),
+  };
 }

@@ -42,7 +42,6 @@ export function unpackerInVm(
             scope: deps.config.templateScope,
             cold: false,
             weaker: allowWeakerJail.length > 0,
-            share: false,
             common: true,
           },
           signal,

@@ -16,7 +16,7 @@ const identity = [
   'od -An -v -tx8 -w16 /proc/self/auxv | awk \'$1 == "0000000000000019" {print $2}\'',
 ];
 
-describe('two clones of one template', () => {
+describe('two microVMs of one shape', () => {
   let host: HrunHost;
 
   before(async () => {
@@ -28,17 +28,24 @@ describe('two clones of one template', () => {
   const ask = async (script: string, ...flags: string[]) =>
     (await host.ok(['run', '--rm', ...flags, 'busybox', 'sh', '-c', script])).split('\n');
 
-  for (const ready of [0, 2]) {
-    const how = ready === 0 ? 'restored for their container' : 'that waited in the pool';
-
+  const cases = [
+    { how: 'cloned for their container', ready: 0, flags: [] },
+    { how: 'cloned, that waited in the pool', ready: 2, flags: [] },
+    { how: 'booted with a share, that waited in the pool', ready: 2, flags: ['-v', '/usr:/shared:ro'] },
+  ];
+  for (const { how, ready, flags } of cases) {
     describe(how, () => {
       before(async () => {
         await host.ok(['pool', 'set', '--ready', String(ready)]);
+        await host.ok(['run', '--rm', ...flags, 'busybox', 'true']);
         await poolFilled(host, ready);
       });
 
       it('share no random numbers, ids or names', async () => {
-        const [first, second] = [await ask(identity.join(';')), await ask(identity.join(';'))];
+        const [first, second] = [
+          await ask(identity.join(';'), ...flags),
+          await ask(identity.join(';'), ...flags),
+        ];
         expect(first).to.have.length(identity.length);
         for (const [index, value] of first.entries()) {
           expect(value, identity[index]).to.match(/\w\w/);
@@ -50,7 +57,7 @@ describe('two clones of one template', () => {
         await poolFilled(host, ready);
         // busybox tells milliseconds only of the times of files
         const script = 'echo ready; read go; touch /now; stat -c %y /now';
-        const child = host.start(['run', '-i', '--rm', 'busybox', 'sh', '-c', script], {
+        const child = host.start(['run', '-i', '--rm', ...flags, 'busybox', 'sh', '-c', script], {
           stdio: ['pipe', 'pipe', 'inherit'],
         });
         const lines = createInterface({ input: child.stdout ?? process.stdin })[Symbol.asyncIterator]();
@@ -64,11 +71,14 @@ describe('two clones of one template', () => {
       });
 
       it('hold nothing of an earlier container: no process, no file, no connection', async () => {
-        await ask('echo the-secret > /dev/shm/secret; echo the-secret > /root/secret; sleep 1000 & true');
+        await ask(
+          'echo the-secret > /dev/shm/secret; echo the-secret > /root/secret; sleep 1000 & true',
+          ...flags,
+        );
         await poolFilled(host, ready);
         const script =
           'ls /proc | grep -c "^[0-9]"; cat /dev/shm/secret /root/secret 2>/dev/null; cat /proc/net/tcp /proc/net/unix | wc -l';
-        const [processes, sockets, ...more] = await ask(script);
+        const [processes, sockets, ...more] = await ask(script, ...flags);
         expect(Number(processes)).to.be.within(2, 4);
         // the headings of both tables
         expect(Number(sockets)).to.equal(2);

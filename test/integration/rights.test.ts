@@ -5,9 +5,19 @@ import { type HrunHost, newHrunHost } from '../helpers/hrunHost.ts';
 
 /** Numbers of capabilities(7). */
 const capability = {
-  ...{ chown: 0, dacOverride: 1, dacReadSearch: 2, fowner: 3, kill: 5, setgid: 6, setuid: 7, setpcap: 8 },
+  ...{
+    chown: 0,
+    dacOverride: 1,
+    dacReadSearch: 2,
+    fowner: 3,
+    fsetid: 4,
+    kill: 5,
+    setgid: 6,
+    setuid: 7,
+    setpcap: 8,
+  },
   ...{ netBindService: 10, netAdmin: 12, netRaw: 13, sysChroot: 18, sysPtrace: 19, sysAdmin: 21 },
-  ...{ sysResource: 24, mknod: 27 },
+  ...{ sysResource: 24, mknod: 27, setfcap: 31 },
 } as const;
 
 /** As docs/security.md says, "The daemon" and "Share servers". */
@@ -34,7 +44,7 @@ describe('the rights of what runs beside a microVM', () => {
   let host: HrunHost;
 
   before(async () => {
-    host = await newHrunHost();
+    host = await newHrunHost({ config: { poolReady: 0 } });
     await host.ok(['version']);
   });
   after(() => host[Symbol.asyncDispose]());

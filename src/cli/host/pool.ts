@@ -72,11 +72,12 @@ async function printStatus(status: PoolStatus, asJson: boolean, context: Context
     String(shelf.vcpus),
     `${shelf.memoryMiB} MiB`,
     shelf.scope ?? '-',
-    shelf.imageId === undefined ? '(bundles)' : shortDigest(shelf.imageId),
+    shelf.kind,
+    shelf.imageId === undefined ? '-' : shortDigest(shelf.imageId),
     `${shelf.ready} of ${policy.ready}`,
     formatMemory(shelf.privateBytes),
   ]);
-  const header = ['TEMPLATE', 'CPUS', 'MEMORY', 'SCOPE', 'IMAGE', 'READY', 'PRIVATE'];
+  const header = ['TEMPLATE', 'CPUS', 'MEMORY', 'SCOPE', 'FOR', 'IMAGE', 'READY', 'PRIVATE'];
   const idle = `idle after ${policy.idleTimeoutMs / 1000} s, at most ${formatMemory(policy.memoryCeilingBytes)}`;
   const pressure = underPressure ? ', EMPTY: memory is short' : '';
   await context.print(

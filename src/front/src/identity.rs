@@ -22,6 +22,7 @@ pub mod capability {
     pub const DAC_OVERRIDE: u32 = 1;
     pub const DAC_READ_SEARCH: u32 = 2;
     pub const FOWNER: u32 = 3;
+    pub const FSETID: u32 = 4;
     pub const KILL: u32 = 5;
     pub const SETGID: u32 = 6;
     pub const SETUID: u32 = 7;
@@ -34,6 +35,7 @@ pub mod capability {
     pub const SYS_ADMIN: u32 = 21;
     pub const SYS_RESOURCE: u32 = 24;
     pub const MKNOD: u32 = 27;
+    pub const SETFCAP: u32 = 31;
 }
 const JOIN_SESSION_KEYRING: libc::c_long = 1;
 

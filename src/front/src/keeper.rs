@@ -143,6 +143,7 @@ fn give_up_rights() -> Result<(), Failure> {
         DAC_OVERRIDE,
         DAC_READ_SEARCH,
         FOWNER,
+        FSETID,
         KILL,
         SETGID,
         SETUID,
@@ -155,6 +156,7 @@ fn give_up_rights() -> Result<(), Failure> {
         SYS_ADMIN,
         SYS_RESOURCE,
         MKNOD,
+        SETFCAP,
     ];
     identity::keep_only(&kept)
         .and_then(|()| identity::no_new_privileges())

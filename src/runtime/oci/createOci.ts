@@ -10,7 +10,7 @@ import { cgroupMounts, removeCgroups } from '../../sys/cgroups.ts';
 import type { Accelerator } from '../../vmm/microVm.ts';
 import { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
-import { shareServerArguments } from '../shares.ts';
+import { shareServerArguments } from '../shareServer.ts';
 import { type Bundle, readBundle } from './bundle.ts';
 import { planShares, type SharePlan } from './bundlePlan.ts';
 import { guestContainer } from './guestContainer.ts';
@@ -223,8 +223,8 @@ function recordOf(
     error: '',
     sandbox: owner?.id ?? id,
     runDir,
-    vmRunDir: owner?.vmRunDir ?? ready?.served.runDir ?? runDir,
-    ...(ready && { shareHost: { hostPid: ready.served.host.process.pid } }),
+    vmRunDir: owner?.vmRunDir ?? ready?.runDir ?? runDir,
+    ...(ready && { shareHost: { hostPid: ready.host.process.pid } }),
     accelerator,
     launch: owner?.launch ?? (ready ? 'pooled' : 'cold'),
     vmMemoryMiB: size.memoryMiB,
@@ -256,7 +256,7 @@ async function openStandIn(
 ): Promise<OpenStandIn> {
   await using undo = new AsyncDisposableStack();
   const { sandbox } = namespaces;
-  const servedBy = ready?.served.host.process.pid ?? (sandbox?.standIn && serverOf(sandbox, deps));
+  const servedBy = ready?.host.process.pid ?? (sandbox?.standIn && serverOf(sandbox, deps));
   const server = servedBy === undefined ? shareServerArguments(await deps.shareServer()) : undefined;
   const mountinfo = await files.readFile('/proc/self/mountinfo', maxMountinfoBytes, signal);
   const within = cgroupPath(spec.linux?.cgroupsPath ?? '', record.name);

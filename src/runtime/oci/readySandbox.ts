@@ -1,9 +1,10 @@
-import { readlink } from 'node:fs/promises';
 import type { PhaseClock } from '../../base/phases.ts';
-import { personalizeGuest } from '../../pool/guestVm.ts';
-import { endServed, type ServedGuest } from '../../pool/readyGuest.ts';
+import { type GuestVm, personalizeGuest } from '../../pool/guestVm.ts';
+import { endPooled } from '../../pool/readyGuest.ts';
+import type { ShareHost } from '../../pool/shareHost.ts';
 import { descendantsOf } from '../../sys/processes.ts';
 import type { VmShape } from '../../vmm/microVm.ts';
+import { isBesideDaemon } from '../besideDaemon.ts';
 import type { CallerFiles } from '../callerFiles.ts';
 import { shareTag } from '../guestDevices.ts';
 import { joinCgroups } from './hostCgroups.ts';
@@ -11,12 +12,11 @@ import { nicSlots } from './networkOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { HostCgroup } from './ociRecord.ts';
 
-/** Those that decide whether a stand-in can reach a share server that the daemon started: by its pid, and as its root. */
-const decisive = ['pid', 'user'] as const;
-
 /** A microVM that was made before its container was known; disposing ends it, with its share. */
 export interface ReadySandbox extends AsyncDisposable {
-  readonly served: ServedGuest;
+  readonly runDir: string;
+  readonly guest: GuestVm;
+  readonly host: ShareHost;
   /** Settles when the guest is distinct from every other. @throws HrunError as personalizeGuest */
   readonly distinct: Promise<void>;
 }
@@ -33,13 +33,14 @@ export async function claimReady(
   signal: AbortSignal,
 ): Promise<ReadySandbox | undefined> {
   if (!(await isBesideDaemon(files, signal))) return undefined;
-  const served = pool.claimServed({ shape, nicSlots, tag: shareTag });
-  if (served === undefined) return undefined;
+  const claimed = pool.claimServed(shape, { nicSlots, tag: shareTag });
+  if (claimed?.host === undefined) return undefined;
+  const { runDir, guest, host } = claimed;
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => endServed(served));
+  undo.defer(() => endPooled(claimed));
   try {
-    await served.guest.vm.resume(signal);
-    await served.guest.agent(signal);
+    await guest.vm.resume(signal);
+    await guest.agent(signal);
   } catch (error) {
     signal.throwIfAborted();
     log.warn({ err: error }, 'a microVM had died while it waited');
@@ -47,27 +48,18 @@ export async function claimReady(
   }
   phases.launched({ kind: 'pooled' });
   phases.end('wake');
-  const distinct = personalizeGuest(served.guest, 'hrun', signal);
+  const distinct = personalizeGuest(guest, 'hrun', signal);
   distinct.catch(() => {}); // told when it is awaited
   const owned = undo.move();
-  return { served, distinct, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { runDir, guest, host, distinct, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** Moves QEMU and the share server of a microVM into the cgroups of its container, before anything of it runs. */
 export async function moveToCgroups(
-  { guest, host }: ServedGuest,
+  { guest, host }: Pick<ReadySandbox, 'guest' | 'host'>,
   cgroups: readonly HostCgroup[],
 ): Promise<void> {
   const standIn = host.process.pid;
   const pids = [guest.vm.record.pid, standIn, ...(await descendantsOf(standIn))];
   for (const pid of pids) await joinCgroups(pid, cgroups);
-}
-
-async function isBesideDaemon(files: CallerFiles, signal: AbortSignal): Promise<boolean> {
-  const same = decisive.map(async (name) => {
-    const path = `/proc/self/ns/${name}`;
-    const [caller, own] = await Promise.all([files.stat(path, { followLink: true }, signal), readlink(path)]);
-    return own.endsWith(`[${caller.inode}]`);
-  });
-  return (await Promise.all(same).catch(() => [false])).every(Boolean);
 }

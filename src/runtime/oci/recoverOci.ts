@@ -3,16 +3,16 @@ import { dirname } from 'node:path';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { parseContainerId, parseVmId } from '../../base/ids.ts';
 import { adoptGuestVm } from '../../pool/guestVm.ts';
-import { endServed } from '../../pool/readyGuest.ts';
+import { endPooled } from '../../pool/readyGuest.ts';
 import { removeCgroups } from '../../sys/cgroups.ts';
 import { endProcess } from '../../sys/endProcess.ts';
 import { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
+import { StandInHost } from '../standInHost.ts';
 import { superviseExec } from './execOci.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
 import type { OciDeps } from './ociDeps.ts';
 import type { OciRecord } from './ociRecord.ts';
-import { StandInHost } from './standInHost.ts';
 import { StandInLink } from './standInLink.ts';
 import { superviseOci } from './superviseOci.ts';
 
@@ -112,7 +112,7 @@ async function sandboxOf(record: OciRecord, deps: OciDeps, signal: AbortSignal):
   const host = record.shareHost && (await StandInHost.adopt(record.vmRunDir, AbortSignal.timeout(limitMs)));
   undo.move();
   const end = async () => {
-    if (host !== undefined) return await endServed({ id: vmRecord.id, runDir: record.vmRunDir, guest, host });
+    if (host !== undefined) return await endPooled({ id: vmRecord.id, runDir: record.vmRunDir, guest, host });
     await guest[Symbol.asyncDispose]();
   };
   return { owner, guest, host, members: new Set(), end };

@@ -45,8 +45,8 @@ export async function openSandbox(
   }
   const owner = record.id;
   if (ready !== undefined) {
-    const { guest, host } = ready.served;
-    await moveToCgroups(ready.served, cgroups);
+    const { guest, host } = ready;
+    await moveToCgroups(ready, cgroups);
     await ready.distinct;
     return { owner, guest, host, members: new Set(), end: async () => await ready[Symbol.asyncDispose]() };
   }

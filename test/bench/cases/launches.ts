@@ -47,7 +47,7 @@ export const launches: Group = {
 async function launchMs(kind: Kind, bench: Bench): Promise<number> {
   const { host } = bench;
   await host.ok(['pool', 'set', '--ready', kind === 'pooled' ? '1' : '0']);
-  if (kind === 'pooled') await untilReady('image', bench);
+  if (kind === 'pooled') await untilReady('clone', bench);
   const flags = kind === 'cold' ? ['--cold'] : [];
   const started = performance.now();
   const { code, stderr } = await host.hrun(['run', '--rm', '--timing', ...flags, 'busybox', 'true']);
@@ -59,7 +59,7 @@ async function launchMs(kind: Kind, bench: Bench): Promise<number> {
 }
 
 /** Until a microVM waits for a container of an image, or of a bundle. */
-export async function untilReady(kind: 'image' | 'share', { host }: Pick<Bench, 'host'>): Promise<void> {
+export async function untilReady(kind: 'clone' | 'bundle', { host }: Pick<Bench, 'host'>): Promise<void> {
   for (;;) {
     const status: { shelves: { kind: string; ready: number }[] } = JSON.parse(
       await host.ok(['pool', 'status', '--format', 'json']),

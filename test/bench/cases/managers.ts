@@ -43,7 +43,7 @@ export const managers: Group = {
           if (runtime === 'runc') return await timed(() => launch[manager](runtime));
           const pooled = runtime !== 'hrun';
           await bench.host.ok(['pool', 'set', '--ready', pooled ? '1' : '0']);
-          if (pooled) await untilReady('share', bench);
+          if (pooled) await untilReady('bundle', bench);
           const elapsedMs = await timed(() => launch[manager]('hrun'));
           expectLaunch(pooled ? 'pooled' : 'cold', await lastLaunch(bench));
           return elapsedMs;

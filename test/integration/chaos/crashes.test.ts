@@ -179,7 +179,7 @@ async function fillPool(host: HrunHost, bundle: string): Promise<void> {
   const ready = async () => {
     const { shelves } = JSON.parse(await host.ok(['pool', 'status', '--format', 'json']));
     return shelves.some(
-      (shelf: { kind: string; ready: number }) => shelf.kind === 'share' && shelf.ready === 1,
+      (shelf: { kind: string; ready: number }) => shelf.kind === 'bundle' && shelf.ready === 1,
     );
   };
   while (!(await ready())) await sleep(50);

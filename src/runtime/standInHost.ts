@@ -1,11 +1,11 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ShareHost } from '../../pool/shareHost.ts';
-import { idleMountPoints } from '../../pool/warmGuest.ts';
-import type { ProcessIdentity } from '../../sys/processes.ts';
-import { shareServerArguments } from '../shares.ts';
+import type { ShareHost } from '../pool/shareHost.ts';
+import { idleMountPoints } from '../pool/warmGuest.ts';
+import type { ProcessIdentity } from '../sys/processes.ts';
+import { StandInLink } from './oci/standInLink.ts';
 import { type StandInLauncher, startStandIn } from './ownStandIn.ts';
-import { StandInLink } from './standInLink.ts';
+import { shareServerArguments } from './shareServer.ts';
 
 const endLimitMs = 10_000;
 const emptyShare = 'empty';

@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { z } from 'zod';
-import { HrunError, messageOf } from '../../base/errors.ts';
-import { printable } from '../../base/text.ts';
-import type { StandInRequest } from '../callerFiles.ts';
+import { HrunError, messageOf } from '../base/errors.ts';
+import { printable } from '../base/text.ts';
+import type { StandInRequest } from './callerFiles.ts';
 
 /** The native binary of hrun, which is a stand-in when it is called by that name; undefined where it was not found. */
 export type StandInLauncher = string | undefined;
