@@ -2,14 +2,11 @@
 const maxTimerMs = 2 ** 31 - 1;
 
 export interface End extends Disposable {
-  /** Fires at that moment, too. */
   readonly signal: AbortSignal;
-  /** Whether it was the moment that fired. */
-  readonly reached: boolean;
 }
 
-/** `signal`, and a moment (milliseconds since the epoch) at which following something ends; undefined: never. */
-export function endAt(untilMs: number | undefined, signal: AbortSignal): End {
+/** Fires at a moment (milliseconds since the epoch) at which following something ends; undefined: never. */
+export function endAt(untilMs: number | undefined): End {
   const over = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   const wait = () => {
@@ -19,10 +16,7 @@ export function endAt(untilMs: number | undefined, signal: AbortSignal): End {
   };
   if (untilMs !== undefined) wait();
   return {
-    signal: AbortSignal.any([signal, over.signal]),
-    get reached() {
-      return over.signal.aborted;
-    },
+    signal: over.signal,
     [Symbol.dispose]: () => clearTimeout(timer),
   };
 }

@@ -80,16 +80,17 @@ export class EventLog implements EventSink, AsyncDisposable {
   }
 
   /**
-   * Events in the order in which they happened: with `past` those that are kept, with `follow` those to come.
+   * Events in the order in which they happened: with `past` those that are kept, with `follow` those to come, until `end`.
    * @throws the reason of `signal`
    */
   async *read(
-    { past, follow }: { readonly past: boolean; readonly follow: boolean },
+    { past, follow, end }: { readonly past: boolean; readonly follow: boolean; readonly end?: AbortSignal },
     signal: AbortSignal,
   ): AsyncGenerator<EngineEvent> {
     await this.#appending;
     const from = past ? { stdout: 0n, stderr: 0n } : { ...this.#log.lengths };
-    for await (const record of followOutput(this.#log, { from, follow, holdWriter: false }, signal)) {
+    const options = { from, follow, holdWriter: false, ...(end && { end }) };
+    for await (const record of followOutput(this.#log, options, signal)) {
       const event = parseEvent(record);
       if (event !== undefined) yield event;
     }

@@ -8,6 +8,8 @@ export interface FollowOptions {
   readonly from: OutputPosition;
   /** Go on with what is appended later, until the log ends. */
   readonly follow: boolean;
+  /** Ends the waiting for more, not the reading of what is there. */
+  readonly end?: AbortSignal;
   /** Hold the workload back when this reader is slow, as an attached terminal does; `logs -f` does not. */
   readonly holdWriter: boolean;
 }
@@ -23,7 +25,14 @@ export async function* followOutput(
   signal: AbortSignal,
 ): AsyncGenerator<OutputRecord> {
   await using files = new AsyncDisposableStack();
-  const reader: Reader = { log, position: { ...options.from }, moved: () => {} };
+  const { end } = options;
+  const reader: Reader = {
+    log,
+    position: { ...options.from },
+    moved: () => {},
+    end,
+    waiting: end === undefined ? signal : AbortSignal.any([signal, end]),
+  };
   if (options.holdWriter) {
     const { moved, unpin } = log.pin(reader.position);
     reader.moved = moved;
@@ -52,11 +61,14 @@ interface Reader {
   readonly log: OutputLog;
   readonly position: OutputPosition;
   moved: () => void;
+  readonly end: AbortSignal | undefined;
+  /** Fires with the end, or with the signal of whoever asked. */
+  readonly waiting: AbortSignal;
 }
 
 /** Reads one file to its end; with `waitWhile`, until the log has ended or is no longer of that generation. */
 async function* recordsOf(
-  { log, position, moved }: Reader,
+  { log, position, moved, end, waiting }: Reader,
   file: FileHandle,
   waitWhile: number | undefined,
   signal: AbortSignal,
@@ -67,11 +79,15 @@ async function* recordsOf(
     const { changes, ended, generation, lengths } = log;
     const found = await readRecord(file, at, (await file.stat()).size);
     if (found === undefined) {
-      if (waitWhile === undefined || ended || generation !== waitWhile) return;
+      if (waitWhile === undefined || ended || generation !== waitWhile || end?.aborted) return;
       // what is missing at the end, for a disk that was full, holds nobody back
       Object.assign(position, lengths);
       moved();
-      if (log.changes === changes) await log.nextChange(signal);
+      if (log.changes === changes) {
+        await log.nextChange(waiting).catch((error: unknown) => {
+          if (!end?.aborted || signal.aborted) throw error;
+        });
+      }
       continue;
     }
     at = found.next;

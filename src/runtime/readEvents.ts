@@ -18,18 +18,14 @@ export async function* readEvents(
   const sinceNs = nanosecondsOf(sinceMs ?? 0);
   const untilNs = untilMs === undefined ? undefined : nanosecondsOf(untilMs);
   const past = sinceMs !== undefined || untilMs !== undefined;
-  using end = endAt(follow ? untilMs : undefined, signal);
-  try {
-    for await (const event of log.read({ past, follow }, end.signal)) {
-      if (untilNs !== undefined && event.timeNs > untilNs) {
-        if (follow && untilMs !== undefined && Date.now() > untilMs) return;
-        // the clock was set back since: others may have come before that moment
-        continue;
-      }
-      if (event.timeNs >= sinceNs) yield event;
+  using end = endAt(follow ? untilMs : undefined);
+  for await (const event of log.read({ past, follow, end: end.signal }, signal)) {
+    if (untilNs !== undefined && event.timeNs > untilNs) {
+      if (follow && untilMs !== undefined && Date.now() > untilMs) return;
+      // the clock was set back since: others may have come before that moment
+      continue;
     }
-  } catch (error) {
-    if (!end.reached || signal.aborted) throw error;
+    if (event.timeNs >= sinceNs) yield event;
   }
 }
 

@@ -24,19 +24,15 @@ export async function* readLogs(
   const from = tailLines === undefined ? beginning : await tailPosition(log, tailLines, signal);
   const sinceNs = sinceMs === undefined ? 0n : BigInt(Math.floor(sinceMs)) * nanosecondsPerMs;
   const untilNs = untilMs === undefined ? undefined : BigInt(Math.floor(untilMs)) * nanosecondsPerMs;
-  using end = endAt(follow ? untilMs : undefined, signal);
-  try {
-    const records = followOutput(log, { from, follow, holdWriter: false }, end.signal);
-    for await (const { stream, timeNs, data } of records) {
-      if (untilNs !== undefined && timeNs > untilNs) {
-        if (follow && untilMs !== undefined && Date.now() > untilMs) return;
-        // the clock was set back since: others may have come before that moment
-        continue;
-      }
-      if (timeNs >= sinceNs) yield { stream, timeNs, bytes: data };
+  using end = endAt(follow ? untilMs : undefined);
+  const records = followOutput(log, { from, follow, end: end.signal, holdWriter: false }, signal);
+  for await (const { stream, timeNs, data } of records) {
+    if (untilNs !== undefined && timeNs > untilNs) {
+      if (follow && untilMs !== undefined && Date.now() > untilMs) return;
+      // the clock was set back since: others may have come before that moment
+      continue;
     }
-  } catch (error) {
-    if (!end.reached || signal.aborted) throw error;
+    if (timeNs >= sinceNs) yield { stream, timeNs, bytes: data };
   }
 }
 

@@ -80,6 +80,16 @@ describe('the event log', () => {
     await following.return(undefined);
   });
 
+  it('tells what was, also when the end comes before it is read', async () => {
+    await using directory = await temporaryDirectory();
+    await using log = await EventLog.open(join(directory.path, 'events.log'), silentLog);
+    for (const action of ['create', 'start'] as const) log.record(event(action));
+    const told: string[] = [];
+    const end = AbortSignal.abort();
+    for await (const { action } of log.read({ past: true, follow: true, end }, never)) told.push(action);
+    expect(told).to.deep.equal(['create', 'start']);
+  });
+
   it('tells the times and the order that were, also when the clock was set back, by itself or between two daemons', async () => {
     await using directory = await temporaryDirectory();
     const path = join(directory.path, 'events.log');
