@@ -70,9 +70,14 @@ export async function attachSession(
   live.holders.add(released.promise);
   live.expected?.();
   try {
-    const ended = await withCancel(AbortSignal.any([signal, io.detached]), (until) =>
-      relay(live, config.terminal, config.openStdin, plan, io, stdinBase, until),
-    );
+    const ended = await withCancel(AbortSignal.any([signal, io.detached]), async (until, cancel) => {
+      try {
+        return await relay(live, config.terminal, config.openStdin, plan, io, stdinBase, until);
+      } finally {
+        // Who waits for what comes no more must not wait for ever: Node.js would keep all that it holds.
+        cancel(new HrunError('CANCELLED', 'the command has ended'));
+      }
+    });
     // What the log would be needed for must be over before the container may go.
     await whenWritten(io, signal);
     await io.settle(ended);
