@@ -80,9 +80,12 @@ async function* recordsOf(
     const found = await readRecord(file, at, (await file.stat()).size);
     if (found === undefined) {
       if (waitWhile === undefined || ended || generation !== waitWhile || end?.aborted) return;
-      // what is missing at the end, for a disk that was full, holds nobody back
-      Object.assign(position, lengths);
-      moved();
+      // what is missing at the end, for a disk that was full, holds nobody back; a move that is none would wake everybody,
+      // this reader too, again and again
+      if (position.stdout !== lengths.stdout || position.stderr !== lengths.stderr) {
+        Object.assign(position, lengths);
+        moved();
+      }
       if (log.changes === changes) {
         await log.nextChange(waiting).catch((error: unknown) => {
           if (!end?.aborted || signal.aborted) throw error;

@@ -119,6 +119,26 @@ describe('the output log', () => {
     await waiting;
   });
 
+  it('lets a reader that has everything rest', async () => {
+    await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
+    await log.append('stdout', 0n, Buffer.from('all'), 1n);
+    const readers = [1, 2].map(() =>
+      followOutput(log, { from: start, follow: true, holdWriter: true }, never),
+    );
+    const more: Promise<unknown>[] = [];
+    for (const reader of readers) {
+      await reader.next();
+      more.push(reader.next());
+    }
+    // as many turns as it takes either to come to rest
+    for (let turn = 0; turn < 50; turn += 1) await stat(path);
+    const { changes } = log;
+    for (let turn = 0; turn < 50; turn += 1) await stat(path);
+    expect(log.changes).to.equal(changes);
+    log.end();
+    await Promise.all(more);
+  });
+
   it('stops waiting when told to', async () => {
     await using log = await OutputLog.open(path, { maxBytes: mebibyte, maxFiles: 2 });
     const stop = new AbortController();
