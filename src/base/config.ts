@@ -63,6 +63,7 @@ const ConfigFile = z.strictObject({
   jailUidCount: z.int().min(1).max(maxUid).default(65_536),
   allowWeakerJail: z.array(z.enum(jailSteps)).default([]),
   hostNetworkRuntime: z.string().min(1).optional(),
+  bundleKernels: z.array(absolutePath).default([]),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -111,6 +112,8 @@ export interface Config {
   readonly allowWeakerJail: readonly JailStep[];
   /** Name or path of the OCI runtime that bundles without a network namespace of their own go to. */
   readonly hostNetworkRuntime: string | undefined;
+  /** Kernels and initramfs files that bundles may name. */
+  readonly bundleKernels: readonly string[];
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -178,6 +181,7 @@ export function parseConfig(text: string, path: string): Config {
     },
     allowWeakerJail: file.allowWeakerJail,
     hostNetworkRuntime: file.hostNetworkRuntime,
+    bundleKernels: file.bundleKernels,
     logLevel: file.logLevel,
   };
 }

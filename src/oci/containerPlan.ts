@@ -1,7 +1,7 @@
 import type { GuestContainer, GuestHook, GuestIdMapping, GuestSeccomp } from './guestRequest.ts';
 import type { IdMappingSpec, LinuxSpec, SeccompSpec } from './linuxSpec.ts';
 import type { ResourcesSpec } from './resourcesSpec.ts';
-import type { HookSpec, RuntimeSpec, VmSpec } from './runtimeSpec.ts';
+import type { HookSpec, RuntimeSpec } from './runtimeSpec.ts';
 import { planDevices } from './specDevices.ts';
 import { invalidField, refuseFields } from './specFailure.ts';
 import { type HostBind, type PlannedMount, planMounts } from './specMounts.ts';
@@ -9,6 +9,7 @@ import { type HostNetwork, planNamespaces } from './specNamespaces.ts';
 import { guestProcessOf } from './specProcess.ts';
 import { guestResourcesOf } from './specResources.ts';
 import { stateJson } from './stateJson.ts';
+import { type HostVm, hostVmOf } from './vmSpec.ts';
 
 /** What of a config.json is the host's business. Nothing of it has been looked at on the host yet. */
 export interface HostPlan {
@@ -31,26 +32,11 @@ export interface HostPlan {
     readonly poststart: readonly HookSpec[];
     readonly poststop: readonly HookSpec[];
   };
-  readonly annotations: Readonly<Record<string, string>>;
-  readonly vm: HostVm | undefined;
-  /** Labels of the host's security modules, for its own processes. */
-  readonly labels: {
-    readonly apparmorProfile: string;
-    readonly selinuxLabel: string;
-    readonly mountLabel: string;
-  };
+  readonly vm: HostVm;
   readonly terminal: boolean;
   /** The uid and gid of the host that root of the container is, in a user namespace. */
   readonly uidMappings: readonly IdMappingSpec[];
   readonly gidMappings: readonly IdMappingSpec[];
-}
-
-export interface HostVm {
-  readonly kernel:
-    | { readonly path: string; readonly parameters: readonly string[]; readonly initrd: string }
-    | undefined;
-  readonly vcpus: number | undefined;
-  readonly memoryBytes: bigint | undefined;
 }
 
 /** What the host has decided and the agent must know. */
@@ -96,13 +82,7 @@ export function hostPlanOf(spec: RuntimeSpec): HostPlan {
       poststart: checkHooks(hooks?.poststart, 'hooks.poststart'),
       poststop: checkHooks(hooks?.poststop, 'hooks.poststop'),
     },
-    annotations: spec.annotations,
-    vm: spec.vm && hostVm(spec.vm),
-    labels: {
-      apparmorProfile: process.apparmorProfile,
-      selinuxLabel: process.selinuxLabel,
-      mountLabel: linux?.mountLabel ?? '',
-    },
+    vm: hostVmOf(spec),
     terminal: process.terminal,
     uidMappings: linux?.uidMappings ?? [],
     gidMappings: linux?.gidMappings ?? [],
@@ -182,10 +162,6 @@ function refuseForeign({ solaris, windows, zos, freebsd, vm }: RuntimeSpec): voi
     ['vm.hwConfig.iomems', (hwConfig?.iomems.length ?? 0) > 0, hardware],
     ['vm.hwConfig.irqs', (hwConfig?.irqs.length ?? 0) > 0, hardware],
   ]);
-}
-
-function hostVm({ kernel, hwConfig }: VmSpec): HostVm {
-  return { kernel, vcpus: hwConfig?.vcpus, memoryBytes: hwConfig?.memory };
 }
 
 function checkLinux({ linux, hostname, domainname }: RuntimeSpec): void {

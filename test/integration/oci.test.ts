@@ -18,7 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { listenUnix } from '../../src/sys/unixListener.ts';
 import { type BundleOptions, makeBundle, writeConfig } from '../helpers/bundle.ts';
-import { type HrunHost, newHrunHost, resultOf } from '../helpers/hrunHost.ts';
+import { type HrunHost, hrunPath, newHrunHost, resultOf } from '../helpers/hrunHost.ts';
 import { temporaryDirectory } from '../helpers/tempDir.ts';
 
 /** Waits for something that is bound to happen; the suite's time-out is the limit. */
@@ -682,6 +682,41 @@ for (const launch of ['cold', 'pooled'] as const) {
         expect(left.filter(({ command }) => command.includes(waitingVm))).to.deep.equal([]);
       });
     }
+
+    it('has the size, and the cache of the share, that its annotations ask for', async () => {
+      const annotations = {
+        'org.hrun.vcpus': '2',
+        'org.hrun.memory': '200m',
+        'org.hrun.share-cache': 'none',
+      };
+      await created('c', { args: ['sleep', '1000'], spec: { annotations } });
+      const { vm } = await state('c');
+      expect([vm.vcpus, vm.memoryMiB]).to.deep.equal([2, 200]);
+      expect(await readFile(`/proc/${vm.pid}/cmdline`, 'utf8')).to.match(/200m|209715200/i);
+      const inside = await readFile(`/sys/fs/cgroup/pids/${cgroup}/c/cgroup.procs`, 'utf8');
+      const commands = await Promise.all(
+        inside
+          .trim()
+          .split('\n')
+          .map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8')),
+      );
+      expect(commands.filter((command) => command.includes('cache=none'))).to.not.be.empty;
+      await host.ok(['oci', 'start', 'c']);
+      expect(await host.ok(['oci', 'exec', 'c', 'nproc'])).to.equal('2');
+    });
+
+    it('boots no kernel that the host does not allow, and the one that it does', async () => {
+      const kernel = join(host.directory, 'vmlinux');
+      const section = { kernel: { path: kernel, parameters: ['hrun.told=yes'] } };
+      await config({ args: ['cat', '/proc/cmdline'], spec: { vm: section } });
+      const refused = await runOci();
+      expect([refused.code, refused.stderr.includes('vm.kernel.path')]).to.deep.equal([1, true]);
+      await using other = await newHrunHost({ config: { poolReady: 0, bundleKernels: [kernel] } });
+      await copyFile(join(hrunPath, '../guest/vmlinux'), kernel);
+      const allowed = await other.hrun(['oci', 'run', '--bundle', bundle, 'c']);
+      expect([allowed.code, allowed.stderr]).to.deep.equal([0, '']);
+      expect(allowed.stdout).to.contain('hrun.told=yes');
+    });
 
     it('makes two containers of one network namespace share a microVM', async () => {
       const serve = 'echo shared | nc -l -p 5555; sleep 1000';

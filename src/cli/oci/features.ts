@@ -8,7 +8,7 @@ export const features: OciVerb = {
   args: [0, 0],
   flags: [],
   async run({ context }) {
-    await context.print(`${featuresJson([])}\n`);
+    await context.print(`${featuresJson(['org.hrun.kernel'])}\n`);
     return 0;
   },
 };

@@ -1,22 +1,21 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withCancel } from '../../base/abort.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
-import { newContainerId, newVmId, parseContainerId } from '../../base/ids.ts';
+import { newContainerId, newVmId } from '../../base/ids.ts';
 import { PhaseClock } from '../../base/phases.ts';
 import { cgroupMounts, removeCgroups } from '../../sys/cgroups.ts';
-import type { Accelerator } from '../../vmm/microVm.ts';
 import { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
-import { shareServerArguments } from '../shareServer.ts';
+import { defaultShareCache, shareServerArguments } from '../shareServer.ts';
 import { type Bundle, readBundle } from './bundle.ts';
 import { planShares, type SharePlan } from './bundlePlan.ts';
+import { type BundleVm, bundleVm } from './bundleVm.ts';
 import { guestContainer } from './guestContainer.ts';
 import { runHooks } from './hooks.ts';
 import { cgroupPath, cgroupsOfProcess } from './hostCgroups.ts';
-import { applyHostLimits, type VmSize, vmSizeFor } from './hostLimits.ts';
+import { applyHostLimits } from './hostLimits.ts';
 import type { LiveOci } from './liveOci.ts';
 import { type NamespacePlan, placeNamespaces } from './namespacePlan.ts';
 import type { OciDeps } from './ociDeps.ts';
@@ -27,7 +26,7 @@ import { writePidFile } from './pidFile.ts';
 import { claimReady, type ReadySandbox } from './readySandbox.ts';
 import { refuseRootless } from './rootless.ts';
 import { specState } from './runcState.ts';
-import { bundleShape, openSandbox, serverOf } from './sandboxOci.ts';
+import { openSandbox, serverOf } from './sandboxOci.ts';
 import { StandInLink } from './standInLink.ts';
 import { superviseOci } from './superviseOci.ts';
 
@@ -56,12 +55,13 @@ export async function createOci(
   const bundle = await readBundle(request.bundle, caller.files, signal);
   checkConsole(request, bundle);
   const namespaces = await placeNamespaces(bundle.plan, caller.files, deps, signal);
-  const vm = await vmOfBundle(bundle, namespaces, deps, signal);
+  const vm = await bundleVm(bundle, namespaces.sandbox, deps, signal);
   phases.end('bundle');
   using _launching = deps.pool.launching();
   await using undo = new AsyncDisposableStack();
-  const shape = bundleShape({ accelerator: vm.accelerator, ...vm.size }, deps);
-  const ready = vm.owner ? undefined : await claimReady(shape, caller.files, phases, deps, signal);
+  // One that waits has a share server of the usual kind.
+  const isUsual = vm.owner === undefined && vm.shareCache === defaultShareCache;
+  const ready = isUsual ? await claimReady(vm.shape, caller.files, phases, deps, signal) : undefined;
   undo.use(ready);
   const record = recordOf(request, caller, bundle, vm, ready, deps);
   await store.add(record, bundle.configJson);
@@ -71,7 +71,7 @@ export async function createOci(
 
   const plan = planShares(bundle.spec, bundle.rootfs, bundle.directory, namePrefix(record));
   const standIn = undo.use(
-    await openStandIn(request, bundle, plan, namespaces, ready, record, caller, deps, signal),
+    await openStandIn(request, bundle, plan, namespaces, vm, ready, record, caller, deps, signal),
   );
   const { link, pid, cgroups } = standIn;
   const { hooks, linux } = bundle.spec;
@@ -94,6 +94,7 @@ export async function createOci(
       record,
       namespaces.sandbox,
       ready,
+      vm.shape,
       sharePath(record),
       cgroups,
       phases,
@@ -169,37 +170,11 @@ function checkConsole({ stdio, foreground }: OciCreateRequest, { spec }: Bundle)
   }
 }
 
-interface VmOfBundle {
-  /** Whose microVM it joins. */
-  readonly owner: OciRecord | undefined;
-  readonly accelerator: Accelerator;
-  readonly size: VmSize;
-}
-
-async function vmOfBundle(
-  { spec }: Bundle,
-  { sandbox }: NamespacePlan,
-  deps: OciDeps,
-  signal: AbortSignal,
-): Promise<VmOfBundle> {
-  const { config, store } = deps;
-  const owner = sandbox && store.get(parseContainerId(sandbox.sandbox));
-  const size: VmSize =
-    owner === undefined
-      ? vmSizeFor(spec.linux?.resources, config, availableParallelism())
-      : { memoryMiB: owner.vmMemoryMiB, vcpus: owner.vcpus };
-  return {
-    owner,
-    size,
-    accelerator: owner?.accelerator ?? (await deps.accelerator(config.accelerator, signal)),
-  };
-}
-
 function recordOf(
   { name }: OciCreateRequest,
   { uid }: OciCaller,
   { spec, directory, rootfs }: Bundle,
-  { owner, accelerator, size }: VmOfBundle,
+  { owner, shape }: BundleVm,
   ready: ReadySandbox | undefined,
   { paths }: OciDeps,
 ): OciRecord {
@@ -225,10 +200,10 @@ function recordOf(
     runDir,
     vmRunDir: owner?.vmRunDir ?? ready?.runDir ?? runDir,
     ...(ready && { shareHost: { hostPid: ready.host.process.pid } }),
-    accelerator,
+    accelerator: shape.accelerator,
     launch: owner?.launch ?? (ready ? 'pooled' : 'cold'),
-    vmMemoryMiB: size.memoryMiB,
-    vcpus: size.vcpus,
+    vmMemoryMiB: shape.memoryMiB,
+    vcpus: shape.vcpus,
     cgroups: [],
     execs: [],
     relaysNames: false,
@@ -248,6 +223,7 @@ async function openStandIn(
   { spec }: Bundle,
   plan: SharePlan,
   namespaces: NamespacePlan,
+  { shareCache }: BundleVm,
   ready: ReadySandbox | undefined,
   record: OciRecord,
   { files }: OciCaller,
@@ -257,7 +233,8 @@ async function openStandIn(
   await using undo = new AsyncDisposableStack();
   const { sandbox } = namespaces;
   const servedBy = ready?.host.process.pid ?? (sandbox?.standIn && serverOf(sandbox, deps));
-  const server = servedBy === undefined ? shareServerArguments(await deps.shareServer()) : undefined;
+  const server =
+    servedBy === undefined ? shareServerArguments(await deps.shareServer(), shareCache) : undefined;
   const mountinfo = await files.readFile('/proc/self/mountinfo', maxMountinfoBytes, signal);
   const within = cgroupPath(spec.linux?.cgroupsPath ?? '', record.name);
   const socketPath = sharePath(record);

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HrunError, messageOf } from '../../base/errors.ts';
+import { errnoOf, HrunError, messageOf } from '../../base/errors.ts';
 import type { ResourcesSpec } from '../../oci/resourcesSpec.ts';
 import { cgroupWith, isV2 } from '../../sys/cgroups.ts';
 import { vmmOverheadMiB } from '../../vmm/jail/vmCgroups.ts';
@@ -40,11 +40,13 @@ export interface CgroupWrite {
   readonly controller: string;
   readonly file: string;
   readonly value: string;
+  /** Where this kernel has no such file, the guest alone does it. */
+  readonly optional?: boolean;
 }
 
 /**
  * What a container's limits become in the host's cgroup, which holds the whole microVM: memory with the overhead of a
- * microVM of `memoryMiB`, CPU and cpusets as they are. The number of processes counts in the guest only. Pure.
+ * microVM of `memoryMiB`, CPU, cpusets, rates of devices and classes of traffic as they are. The number of processes counts in the guest only. Pure.
  */
 export function hostLimits(
   resources: ResourcesSpec,
@@ -52,7 +54,7 @@ export function hostLimits(
   accelerator: Accelerator,
   v2: boolean,
 ): CgroupWrite[] {
-  const { memory, cpu } = resources;
+  const { memory, cpu, blockIO, network } = resources;
   const writes: CgroupWrite[] = [];
   const add = (controller: string, file: string, value: bigint | string | undefined) => {
     if (value !== undefined && value !== '') writes.push({ controller, file, value: String(value) });
@@ -65,6 +67,13 @@ export function hostLimits(
   }
   if (memory?.reservation !== undefined && memory.reservation > 0n) {
     add('memory', v2 ? 'memory.low' : 'memory.soft_limit_in_bytes', memory.reservation);
+  }
+  if (blockIO !== undefined) writes.push(...blockLimits(blockIO, v2));
+  // cgroup v2 has neither: there they are the business of whoever writes the rules
+  if (network !== undefined && !v2) {
+    add('net_cls', 'net_cls.classid', network.classID === undefined ? undefined : BigInt(network.classID));
+    for (const { name, priority } of network.priorities)
+      add('net_prio', 'net_prio.ifpriomap', `${name} ${priority}`);
   }
   if (cpu === undefined) return writes;
   const shares = cpu.shares === 0n ? undefined : cpu.shares;
@@ -84,6 +93,37 @@ export function hostLimits(
   return writes;
 }
 
+/** Of the devices of the host, which the share server reads and writes. */
+function blockLimits(blockIO: NonNullable<ResourcesSpec['blockIO']>, v2: boolean): CgroupWrite[] {
+  // BFQ's, which takes the numbers of the spec as they are: no other scheduler that kernels still have weighs
+  const weightFile = `${v2 ? 'io' : 'blkio'}.bfq.weight`;
+  const weights = [
+    ...(blockIO.weight ? [{ file: weightFile, value: String(blockIO.weight) }] : []),
+    ...blockIO.weightDevice.flatMap(({ major, minor, weight }) =>
+      weight
+        ? [{ file: v2 ? weightFile : `${weightFile}_device`, value: `${major}:${minor} ${weight}` }]
+        : [],
+    ),
+  ];
+  const rates = [
+    ['throttleReadBpsDevice', 'blkio.throttle.read_bps_device', 'rbps'],
+    ['throttleWriteBpsDevice', 'blkio.throttle.write_bps_device', 'wbps'],
+    ['throttleReadIOPSDevice', 'blkio.throttle.read_iops_device', 'riops'],
+    ['throttleWriteIOPSDevice', 'blkio.throttle.write_iops_device', 'wiops'],
+  ] as const;
+  const controller = v2 ? 'io' : 'blkio';
+  return [
+    ...weights.map((write) => ({ controller, ...write, optional: true })),
+    ...rates.flatMap(([name, file, key]) =>
+      blockIO[name].map(({ major, minor, rate }) =>
+        v2
+          ? { controller, file: 'io.max', value: `${major}:${minor} ${key}=${rate}` }
+          : { controller, file, value: `${major}:${minor} ${rate}` },
+      ),
+    ),
+  ];
+}
+
 /** @throws HrunError INVALID_ARGUMENT naming the file and the value that the kernel refused */
 export async function applyHostLimits(
   resources: ResourcesSpec,
@@ -92,13 +132,14 @@ export async function applyHostLimits(
   accelerator: Accelerator,
 ): Promise<void> {
   const v2 = cgroups.some(isV2);
-  for (const { controller, file, value } of hostLimits(resources, memoryMiB, accelerator, v2)) {
+  for (const { controller, file, value, optional } of hostLimits(resources, memoryMiB, accelerator, v2)) {
     const cgroup = cgroupWith(controller, cgroups);
     if (cgroup === undefined) continue;
     const path = join(cgroup.directory, file);
     try {
       await writeFile(path, value);
     } catch (cause) {
+      if (optional && errnoOf(cause) === 'ENOENT') continue;
       throw new HrunError('INVALID_ARGUMENT', `failed to write ${value} to ${path}: ${messageOf(cause)}`, {
         cause,
       });

@@ -11,27 +11,12 @@ import type { OciDeps } from './ociDeps.ts';
 import type { HostCgroup, OciRecord } from './ociRecord.ts';
 import { moveToCgroups, type ReadySandbox } from './readySandbox.ts';
 
-/** The microVM of a bundle. */
-export function bundleShape(
-  vm: Pick<VmShape, 'accelerator' | 'vcpus' | 'memoryMiB'>,
-  { defaults }: Pick<OciDeps, 'defaults'>,
-): VmShape {
-  return {
-    kernelPath: defaults.kernelPath,
-    initramfsPath: defaults.initramfsPath,
-    accelerator: vm.accelerator,
-    vcpus: vm.vcpus,
-    memoryMiB: vm.memoryMiB,
-    transport: 'serial',
-    kernelParameters: [],
-  };
-}
-
 /** Another container's microVM, one that waited, or a new one. */
 export async function openSandbox(
   record: OciRecord,
   joined: OciRecord | undefined,
   ready: ReadySandbox | undefined,
+  shape: VmShape,
   sharePath: string,
   cgroups: readonly HostCgroup[],
   phases: PhaseClock,
@@ -54,11 +39,10 @@ export async function openSandbox(
   using _turn = await deps.boots.enter(signal);
   phases.end('turn');
   phases.launched({ kind: 'cold' });
-  const { accelerator = 'tcg', vcpus, vmMemoryMiB: memoryMiB } = record;
   const request: VmRequest = {
     id: parseVmId(basename(record.vmRunDir)),
     runDir: record.vmRunDir,
-    shape: bundleShape({ accelerator, vcpus, memoryMiB }, deps),
+    shape,
     nicSlots,
     share: { tag: shareTag, socketPath: sharePath },
     cgroups: cgroups.map(({ directory }) => directory),

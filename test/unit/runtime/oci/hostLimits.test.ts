@@ -37,4 +37,30 @@ describe('limits of a microVM on the host', () => {
     ]);
     expect(hostLimits(resources({ cpu: { shares: 0 }, memory: {} }), 160, 'kvm', false)).to.deep.equal([]);
   });
+
+  it('writes weights and rates of devices, and, with v1, classes of traffic', () => {
+    const limited = resources({
+      blockIO: {
+        weight: 300,
+        weightDevice: [{ major: 8, minor: 0, weight: 500 }],
+        throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 1000 }],
+        throttleWriteIOPSDevice: [{ major: 8, minor: 16, rate: 20 }],
+      },
+      network: { classID: 1048577, priorities: [{ name: 'eth0', priority: 5 }] },
+    });
+    expect(hostLimits(limited, 160, 'kvm', false).map(({ file, value }) => [file, value])).to.deep.equal([
+      ['blkio.bfq.weight', '300'],
+      ['blkio.bfq.weight_device', '8:0 500'],
+      ['blkio.throttle.read_bps_device', '8:0 1000'],
+      ['blkio.throttle.write_iops_device', '8:16 20'],
+      ['net_cls.classid', '1048577'],
+      ['net_prio.ifpriomap', 'eth0 5'],
+    ]);
+    expect(hostLimits(limited, 160, 'kvm', true).map(({ file, value }) => [file, value])).to.deep.equal([
+      ['io.bfq.weight', '300'],
+      ['io.bfq.weight', '8:0 500'],
+      ['io.max', '8:0 rbps=1000'],
+      ['io.max', '8:16 wiops=20'],
+    ]);
+  });
 });
