@@ -37,6 +37,10 @@ export const EndpointSchema = z.object({
   /** Identity of the namespace of the host that it lies in (NetNamespace.identity). */
   netns: z.string(),
   tap: z.string(),
+  /** Id of the container; absent in files of before there could be several places of one. */
+  container: z.string().optional(),
+  /** Which of the microVM's network devices it is. */
+  slot: z.int().min(0).max(7).default(0),
   mac: z.string(),
   /** Without the length of their prefix. */
   ipv4: z.string().optional(),

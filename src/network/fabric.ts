@@ -42,6 +42,10 @@ export interface FabricDeps {
 /** What a guest wants of a network. */
 export interface AttachRequest {
   readonly network: NetworkDefinition;
+  /** Id of the container. */
+  readonly container: string;
+  /** Which of the microVM's network devices it is to be. */
+  readonly slot: number;
   readonly mac?: string;
   readonly ipv4?: string;
   readonly ipv6?: string;
@@ -248,6 +252,7 @@ export class Fabric {
       const options = {
         network,
         endpoints: () => this.endpoints.filter(({ networkId }) => networkId === network.id),
+        seenBy: (asker: Endpoint) => this.#seenBy(asker),
         named: (asker: Endpoint, found: readonly Found[]) => this.#allowNamed(asker, found),
         log: this.#deps.log,
       };
@@ -317,6 +322,14 @@ export class Fabric {
     };
   }
 
+  /** All in the networks of a guest, those of the network that it asks in first. */
+  #seenBy({ container, networkId }: Endpoint): Endpoint[] {
+    const all = this.endpoints;
+    const own = all.filter((endpoint) => container !== undefined && endpoint.container === container);
+    const ids = new Set([networkId, ...own.map((endpoint) => endpoint.networkId)]);
+    return [...ids].flatMap((id) => all.filter((endpoint) => endpoint.networkId === id));
+  }
+
   /** Until the names may mean something else, and a while longer for what was begun with them. */
   async #allowNamed({ ipv4, ipv6 }: Endpoint, found: readonly Found[]): Promise<void> {
     const commands = found.flatMap(({ address, ttlSeconds }) => {
@@ -359,7 +372,11 @@ export class Fabric {
       network: network.name,
       ...(ipv4 !== undefined && { wanted: ipv4 }),
     });
-    const leased = { network: network.name, networkId: network.id, netns: this.netns.identity, tap };
+    const { container, slot } = request;
+    const leased = {
+      ...{ network: network.name, networkId: network.id, netns: this.netns.identity },
+      ...{ tap, container, slot },
+    };
     const owned = {
       ...leased,
       // the same for the same address, so that nobody's ARP cache is wrong for long

@@ -2,6 +2,8 @@
 export interface GuestInterface {
   /** Name inside the guest: `eth0`. */
   readonly name: string;
+  /** Which of the microVM's network devices it is; undefined: as its place in the list. */
+  readonly slot?: number;
   readonly mac: string;
   readonly mtu: number;
   /** With the length of their prefix: `172.17.0.2/16`. */

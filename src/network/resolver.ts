@@ -21,6 +21,8 @@ export interface ResolverOptions {
   readonly network: NetworkDefinition;
   /** Those of the network, as they are now. */
   endpoints(): readonly Endpoint[];
+  /** Those whose names a guest may know: of all its networks. */
+  seenBy(asker: Endpoint): readonly Endpoint[];
   /** Awaited before a guest learns of addresses that it may then talk to. */
   named(asker: Endpoint, found: ReturnType<typeof addressesIn>): Promise<void>;
   readonly log: Pick<Log, 'debug' | 'warn'>;
@@ -116,7 +118,8 @@ export class Resolver implements Disposable {
     const { network } = this.#options;
     const endpoints = this.#options.endpoints();
     const asker = endpoints.find(({ ipv4, ipv6 }) => ipv4 === from || ipv6 === from);
-    const decision = decideQuery(query, asker, endpoints, network);
+    const seen = asker === undefined ? [] : this.#options.seenBy(asker);
+    const decision = decideQuery(query, asker, seen, network);
     if (decision.kind === 'answer') return decision.message;
     if (decision.kind === 'drop' || asker === undefined || this.#waiting >= mostWaiting) return undefined;
     this.#waiting += 1;

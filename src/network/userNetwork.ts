@@ -73,6 +73,8 @@ export async function openUserNetwork(
     networkId: userNetworkName,
     netns: netns.identity,
     tap: '',
+    container: request.id,
+    slot: 0,
     mac: macOf(request.id),
     ...(families.has(4) && { ipv4: guest4.address }),
     ...(families.has(6) && { ipv6: guest6.address }),

@@ -5,6 +5,7 @@ import { newVmId, type VmId } from '../base/ids.ts';
 import type { PhaseClock } from '../base/phases.ts';
 import type { TemplateScope, WishedScope } from '../base/templateScope.ts';
 import type { VmRequest, VmShape } from '../vmm/microVm.ts';
+import { usualNicSlots } from '../vmm/nicSlots.ts';
 import { restoreMicroVm } from '../vmm/qemu/boot.ts';
 import { bootGuest } from './bootedGuest.ts';
 import type { BuildDeps } from './buildTemplate.ts';
@@ -29,6 +30,8 @@ export interface GuestWish {
     /** Whether a share server that the daemon has started can serve them (docs/stand-in.md, "Several in one tree"). */
     readonly lendable: boolean;
   };
+  /** Network devices, where more are needed than every microVM has. */
+  readonly nicSlots?: number;
   /** A root that a waiting clone can have mounted: an image, and a writable disk of the default size with nothing on it. */
   readonly root?: ReadyRoot;
   /** A shape that is likely to come again gets its template at its first launch, others at their second. */
@@ -80,9 +83,6 @@ type Plan =
       readonly template: { readonly key: string; readonly scope: TemplateScope } | undefined;
     };
 
-/** As a template has (templateRequest). */
-const nicSlots = 1;
-
 /** Guests for containers, each had in the fastest way that its shape allows. */
 export class Guests {
   readonly #deps: GuestsDeps;
@@ -109,15 +109,17 @@ export class Guests {
   }
 
   async #plan(
-    { shape, scope, cold, weaker, share, root, common }: GuestWish,
+    { shape, scope, cold, weaker, share, nicSlots, root, common }: GuestWish,
     signal: AbortSignal,
   ): Promise<Plan> {
     if (cold) return { kind: 'cold', reason: 'asked for' };
     if (weaker) return { kind: 'cold', reason: 'its jail may be weaker' };
+    if (nicSlots !== undefined) return { kind: 'cold', reason: `it has ${nicSlots} network devices` };
     const { templates, pool } = this.#deps;
     if (share !== undefined) {
       const { lendable, tag } = share;
-      const claimed = lendable && root ? pool.claimServed(shape, { tag, nicSlots }, root) : undefined;
+      const served = { tag, nicSlots: usualNicSlots(true) };
+      const claimed = lendable && root ? pool.claimServed(shape, served, root) : undefined;
       if (claimed !== undefined) return { kind: 'pooled', claimed, template: undefined };
       return { kind: 'cold', reason: 'a share of host directories cannot be restored' };
     }
@@ -133,13 +135,13 @@ export class Guests {
 
   #reservation(
     { id, runDir }: { readonly id: VmId; readonly runDir: string },
-    { shape }: GuestWish,
+    { shape, nicSlots }: GuestWish,
     plan: Plan,
   ): Reservation {
     let unopened = plan.kind === 'pooled' ? plan.claimed.guest : undefined;
     const open = async (parts: GuestParts, phases: PhaseClock, signal: AbortSignal) => {
       const { hostname, ...disks } = parts;
-      const request: VmRequest = { id, runDir, shape, ...disks };
+      const request: VmRequest = { id, runDir, shape, ...(nicSlots && { nicSlots }), ...disks };
       await using undo = new AsyncDisposableStack();
       unopened = undefined;
       const guest = undo.use(await this.#guest(plan, request, phases, signal));

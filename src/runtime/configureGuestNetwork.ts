@@ -2,7 +2,7 @@ import type { AgentClient } from '../agent/client.ts';
 import type { GuestInterface } from '../network/guestInterface.ts';
 
 /**
- * Tells the agent what the guest's network devices are, the one at index i being in slot i of the microVM.
+ * Tells the agent what network devices of the guest are; the others stay as they are.
  * @throws HrunError AGENT_REFUSED naming what the guest's kernel did not take
  */
 export async function configureGuestNetwork(
@@ -10,8 +10,8 @@ export async function configureGuestNetwork(
   interfaces: readonly GuestInterface[],
   signal: AbortSignal,
 ): Promise<void> {
-  const request = interfaces.map(({ name, mac, mtu, addresses, routes, neighbours }, slot) => ({
-    slot,
+  const request = interfaces.map(({ name, slot, mac, mtu, addresses, routes, neighbours }, index) => ({
+    slot: slot ?? index,
     name,
     mac,
     mtu,

@@ -1,9 +1,15 @@
 import { HrunError } from '../base/errors.ts';
-import { attachedInterface } from '../network/attachedInterface.ts';
+import {
+  type AttachedPlace,
+  emptyInterface,
+  guestInterfaces,
+  mainPlace,
+} from '../network/attachedInterface.ts';
 import type { ContainerNetwork } from '../network/containerNetwork.ts';
-import { userNetworkName } from '../network/userNetwork.ts';
+import type { NetworkDefinition } from '../network/networkDefinition.ts';
+import { mostNicSlots } from '../vmm/nicSlots.ts';
 import { configureGuestNetwork } from './configureGuestNetwork.ts';
-import { attachRequest, readResolvConf } from './containerNetworking.ts';
+import { attachRequest, isAlone, placesOf, readResolvConf, tooManyNetworks } from './containerNetworking.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { LiveContainer } from './liveContainers.ts';
 import type { NetworkCaller } from './networkCaller.ts';
@@ -20,30 +26,15 @@ export async function connectContainer(
   signal: AbortSignal,
 ): Promise<void> {
   const definition = deps.networkStore.find(network);
-  const record = deps.store.find(container);
-  if (record.config.network.sharedWith !== undefined) {
-    throw new HrunError(
-      'WRONG_STATE',
-      'container sharing network namespace with another container or host cannot be connected to any other network',
-    );
-  }
-  const [other] = record.config.network.connections;
-  if (other !== undefined) {
-    const known = other.network === definition.name;
-    throw new HrunError(
-      known ? 'ALREADY_EXISTS' : 'WRONG_STATE',
-      known
-        ? `endpoint with name ${record.name} already exists in network ${definition.name}`
-        : `container ${record.name} is connected to network ${other.network}, and its microVM has one network device`,
-      known || other.network === userNetworkName
-        ? {}
-        : { hint: `hrun network disconnect ${other.network} ${record.name}` },
-    );
-  }
+  const { id } = deps.store.find(container);
+  using _turn = await deps.live.networks.lock(id, signal);
+  const record = deps.store.known(id);
+  const { connections } = record.config.network;
+  refuseConnection(record, definition, deps);
   const connection: Connection = { network: definition.name, ...wish, aliases: [...wish.aliases] };
-  const live = deps.live.get(record.id);
+  const live = deps.live.get(id);
   if (live !== undefined) await connectLive(live, record, connection, deps, caller, signal);
-  await setConnections(record, [connection], deps);
+  await setConnections(record, [...connections, connection], deps);
 }
 
 /** @throws HrunError NOT_FOUND when it is not connected to it, in Docker's words */
@@ -54,52 +45,141 @@ export async function disconnectContainer(
   signal: AbortSignal,
 ): Promise<void> {
   const definition = deps.networkStore.find(network);
-  const record = deps.store.find(container);
-  const { connections } = record.config.network;
-  if (!connections.some((connection) => connection.network === definition.name)) {
+  const { id } = deps.store.find(container);
+  using _turn = await deps.live.networks.lock(id, signal);
+  const record = deps.store.known(id);
+  const left = record.config.network.connections.filter((one) => !isOf(one, definition, deps));
+  if (left.length === record.config.network.connections.length) {
     throw new HrunError(
       'NOT_FOUND',
       `container ${record.name} is not connected to network ${definition.name}`,
     );
   }
-  const live = deps.live.get(record.id);
-  const place = record.state.endpoints?.find(({ networkId }) => networkId === definition.id);
-  if (live !== undefined && place !== undefined) {
-    await live.guest.vm.unplugNic(0, signal);
-    await deps.networks.fabricOfTap(place.tap)?.detach(place.tap);
-    await deps.store.update(record.id, { endpoints: [] });
+  const live = deps.live.get(id);
+  const place = placesOf(record, deps).find((one) => one.network.id === definition.id);
+  if (live !== undefined && place !== undefined) await disconnectLive(live, record, place, deps, signal);
+  await setConnections(record, left, deps);
+}
+
+function refuseConnection(
+  { name, config: { network } }: ContainerRecord,
+  definition: NetworkDefinition,
+  deps: RuntimeDeps,
+): void {
+  const { connections, sharedWith } = network;
+  if (sharedWith !== undefined) {
+    throw new HrunError(
+      'WRONG_STATE',
+      'container sharing network namespace with another container or host cannot be connected to any other network',
+    );
   }
-  await setConnections(record, [], deps);
+  if (connections.some((one) => isOf(one, definition, deps))) {
+    throw new HrunError(
+      'ALREADY_EXISTS',
+      `endpoint with name ${name} already exists in network ${definition.name}`,
+    );
+  }
+  const alone = connections.find((one) => isAlone(one.network));
+  if (alone !== undefined) {
+    throw new HrunError(
+      'WRONG_STATE',
+      `container ${name} is connected to network ${alone.network}, which goes with no other network`,
+    );
+  }
+  const most = mostNicSlots(false);
+  if (connections.length >= most) throw tooManyNetworks(connections.length + 1, most);
+}
+
+function isOf(
+  { network }: Connection,
+  { name, id }: NetworkDefinition,
+  { networkStore }: RuntimeDeps,
+): boolean {
+  if (network === name) return true;
+  // it may be named by its id
+  return !isAlone(network) && networkStore.list().some((one) => one.id === id && id.startsWith(network));
 }
 
 async function connectLive(
   live: LiveContainer,
-  { id, name, config }: ContainerRecord,
+  record: ContainerRecord,
   connection: Connection,
   deps: RuntimeDeps,
   caller: NetworkCaller,
   signal: AbortSignal,
 ): Promise<void> {
-  const definition = deps.networkStore.find(connection.network);
+  const { id, name, config } = record;
+  const places = placesOf(record, deps);
+  const slot = freeSlot(record, places);
+  const network = deps.networkStore.find(connection.network);
   const { dns } = config.network;
   const upstream = dns.length > 0 ? dns : (await readResolvConf(caller.files, signal)).servers;
-  const request = attachRequest({ id, name, config, connection, definition, upstream, first: true });
+  const request = attachRequest({
+    ...{ id, name, config, connection, network, upstream, slot },
+    main: places.length === 0,
+  });
   await using undo = new AsyncDisposableStack();
   const place = undo.use(await deps.networks.attach(caller.openNetns(), request, signal));
   using tap = place.tap;
-  await live.guest.vm.plugNic(0, { kind: 'tap', fd: tap.fd }, signal);
+  await live.guest.vm.plugNic(slot, { kind: 'tap', fd: tap.fd }, signal);
+  undo.defer(() => live.guest.vm.unplugNic(slot, AbortSignal.timeout(live.guest.limits.agentTimeoutMs)));
+  const interfaces = guestInterfaces([...places, place]).filter((one) => one.slot === slot);
   const { client } = await live.guest.agent(signal);
-  await configureGuestNetwork(client, [attachedInterface(place.endpoint, place.network, 'eth0')], signal);
-  await deps.store.update(id, { endpoints: [place.endpoint] });
-  const owned = undo.move();
+  await configureGuestNetwork(client, interfaces, signal);
+  await deps.store.update(id, { endpoints: [...(record.state.endpoints ?? []), place.endpoint] });
+  undo.move();
   // whoever waits for the end of the container finds its place given back
   const givenBack: Promise<void> = live.ended
-    .then(() => owned.disposeAsync())
+    .then(() => place[Symbol.asyncDispose]())
     .catch((error: unknown) =>
       deps.log.error({ container: id, err: error }, 'a place in a network could not be given back'),
     )
     .finally(() => live.holders.delete(givenBack));
   live.holders.add(givenBack);
+}
+
+function freeSlot(
+  { name, state: { nicSlots = 1 } }: ContainerRecord,
+  places: readonly AttachedPlace[],
+): number {
+  const slots = Array.from({ length: nicSlots }, (_, slot) => slot);
+  const free = slots.find((slot) => !places.some(({ endpoint }) => endpoint.slot === slot));
+  if (free !== undefined) return free;
+  const devices = nicSlots === 1 ? 'one network device' : `${nicSlots} network devices`;
+  throw new HrunError('WRONG_STATE', `the microVM of container ${name} has ${devices}, which are in use`, {
+    hint: `hrun stop ${name}, then connect it, and start it: it gets as many as it has networks`,
+  });
+}
+
+async function disconnectLive(
+  live: LiveContainer,
+  record: ContainerRecord,
+  place: AttachedPlace,
+  deps: RuntimeDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const places = placesOf(record, deps);
+  const left = places.filter(({ endpoint }) => endpoint.tap !== place.endpoint.tap);
+  await live.guest.vm.unplugNic(place.endpoint.slot, signal);
+  const fabric = deps.networks.fabricOfTap(place.endpoint.tap);
+  await fabric?.detach(place.endpoint.tap);
+  const main = mainPlace(left);
+  const endpoints = left.map(({ endpoint }) => endpoint);
+  await deps.store.update(record.id, { endpoints });
+  const { client } = await live.guest.agent(signal);
+  // the way out is another one now
+  const others = place.network.internal ? [] : guestInterfaces(left);
+  await configureGuestNetwork(client, [emptyInterface(place), ...others], signal);
+  const { ports } = place.endpoint;
+  if (ports.length === 0 || main === undefined || fabric === undefined) return;
+  const wishes = ports.map(({ hostPort, ...port }) => ({
+    ...port,
+    hostPorts: { first: hostPort, last: hostPort },
+  }));
+  const changed = await fabric.publish(main.endpoint.tap, wishes, signal);
+  await deps.store.update(record.id, {
+    endpoints: endpoints.map((one) => (one.tap === changed.tap ? changed : one)),
+  });
 }
 
 async function setConnections(

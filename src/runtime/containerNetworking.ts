@@ -1,10 +1,11 @@
 import { HrunError, isHrunError } from '../base/errors.ts';
-import { attachedInterface } from '../network/attachedInterface.ts';
+import { type AttachedPlace, guestInterfaces, mainPlace } from '../network/attachedInterface.ts';
 import type { ContainerNetwork } from '../network/containerNetwork.ts';
 import type { Attached, NewlyAttached } from '../network/fabric.ts';
 import { readIp } from '../network/ipAddress.ts';
 import type { NetworkDefinition } from '../network/networkDefinition.ts';
 import { userNetworkName } from '../network/userNetwork.ts';
+import { mostNicSlots } from '../vmm/nicSlots.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { adoptCniNetworking, openCniNetworking } from './cniNetworking.ts';
 import { configureGuestNetwork } from './configureGuestNetwork.ts';
@@ -40,12 +41,16 @@ export async function openContainerNetworking(
   await using undo = new AsyncDisposableStack();
   const upstream = network.dns.length > 0 ? network.dns : host.servers;
   const attached: NewlyAttached[] = [];
-  for (const [index, connection] of network.connections.entries()) {
-    const definition = deps.networkStore.find(connection.network);
-    const request = attachRequest({ id, name, config, connection, definition, upstream, first: index === 0 });
-    const place = undo.use(await deps.networks.attach(caller.openNetns(), request, signal));
-    undo.use(place.tap);
-    attached.push(place);
+  const wanted = network.connections.map((connection) => ({
+    connection,
+    network: deps.networkStore.find(connection.network),
+  }));
+  const main = mainPlace(wanted);
+  for (const [slot, place] of wanted.entries()) {
+    const request = attachRequest({ id, name, config, ...place, upstream, slot, main: place === main });
+    const taken = undo.use(await deps.networks.attach(caller.openNetns(), request, signal));
+    undo.use(taken.tap);
+    attached.push(taken);
   }
   await deps.store.update(id, { endpoints: attached.map(({ endpoint }) => endpoint) });
   const owned = undo.move();
@@ -57,10 +62,7 @@ export async function openContainerNetworking(
         tap[Symbol.dispose]();
       }
       const { client } = await guest.agent(connecting);
-      const interfaces = attached.map(({ endpoint, network: of }, slot) =>
-        attachedInterface(endpoint, of, `eth${slot}`),
-      );
-      await configureGuestNetwork(client, interfaces, connecting);
+      await configureGuestNetwork(client, guestInterfaces(attached), connecting);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
@@ -81,13 +83,23 @@ export function adoptContainerNetworking(record: ContainerRecord, deps: Networki
   const owned = new AsyncDisposableStack();
   const cni = adoptCniNetworking(record, deps);
   if (cni !== undefined) owned.use(cni);
-  for (const endpoint of state.endpoints ?? []) {
-    const network = deps.networkStore.list().find(({ id }) => id === endpoint.networkId);
-    if (network === undefined || state.vm === undefined) continue;
+  for (const { endpoint, network } of placesOf(record, deps)) {
+    if (state.vm === undefined) continue;
     const place = deps.networks.adopt(endpoint, network, state.vm.pid);
     if (place !== undefined) owned.use(place);
   }
   return owned;
+}
+
+/** The places of a container in networks that are made of bridges. */
+export function placesOf(
+  { state }: ContainerRecord,
+  { networkStore }: Pick<RuntimeDeps, 'networkStore'>,
+): AttachedPlace[] {
+  return (state.endpoints ?? []).flatMap((endpoint) => {
+    const network = networkStore.list().find(({ id }) => id === endpoint.networkId);
+    return network === undefined ? [] : [{ endpoint, network }];
+  });
 }
 
 /** The place that a container asks for in one of its networks. */
@@ -96,26 +108,30 @@ export function attachRequest({
   name,
   config,
   connection,
-  definition,
+  network,
   upstream,
-  first,
+  slot,
+  main,
 }: {
   readonly id: string;
   readonly name: string;
   readonly config: ContainerConfig;
   readonly connection: ContainerNetwork['connections'][number];
-  readonly definition: NetworkDefinition;
+  readonly network: NetworkDefinition;
   readonly upstream: readonly string[];
-  readonly first: boolean;
+  readonly slot: number;
+  /** Whether ports lead to it. */
+  readonly main: boolean;
 }): Parameters<RuntimeDeps['networks']['attach']>[1] {
   const { aliases, ipv4, ipv6, mac } = connection;
   const { ports, egress, rateBytes } = config.network;
   const names = [name, ...aliases, id.slice(0, 12), config.hostname].map((text) => text.toLowerCase());
   return {
-    network: definition,
+    network,
+    container: id,
+    slot,
     names: [...new Set(names)],
-    // the first network's address is the one that ports lead to
-    ports: first ? ports : [],
+    ports: main ? ports : [],
     upstream,
     ...(ipv4 !== undefined && { ipv4 }),
     ...(ipv6 !== undefined && { ipv6 }),
@@ -137,10 +153,9 @@ function namesOf(attached: readonly Attached[]): {
   endpoints: Attached['endpoint'][];
   gateway: string | undefined;
 } {
-  const [first] = attached;
   return {
     endpoints: attached.map(({ endpoint }) => endpoint),
-    gateway: first?.network.gateway4.split('/', 1)[0],
+    gateway: mainPlace(attached)?.network.gateway4.split('/', 1)[0],
   };
 }
 
@@ -167,21 +182,38 @@ export async function readResolvConf(
   return { servers, search };
 }
 
+/** Whether a container in this network can be in no other. */
+export function isAlone(network: string): boolean {
+  return network.startsWith(cniPrefix) || network === userNetworkName;
+}
+
+export function tooManyNetworks(wanted: number, most: number): HrunError {
+  return new HrunError(
+    'INVALID_ARGUMENT',
+    `${wanted} networks are more than a microVM can have (${mostNicSlots(false)}, with directories of the host ${mostNicSlots(true)})`,
+    { hint: `name at most ${most} networks` },
+  );
+}
+
 /** @throws HrunError NOT_FOUND, or INVALID_ARGUMENT for what a network cannot give */
 export function checkConnections(
   network: ContainerNetwork,
   { networkStore }: Pick<RuntimeDeps, 'networkStore'>,
 ): void {
   const { connections, ports } = network;
-  for (const connection of connections) {
-    const own = connection.network.startsWith(cniPrefix) || connection.network === userNetworkName;
-    if (!own) networkStore.find(connection.network);
+  const ids = connections.map((one) =>
+    isAlone(one.network) ? one.network : networkStore.find(one.network).id,
+  );
+  const twice = connections.find((_, index) => ids.indexOf(ids[index] ?? '') !== index);
+  if (twice !== undefined) {
+    throw new HrunError('INVALID_ARGUMENT', `network "${twice.network}" is specified multiple times`);
   }
-  if (connections.length > 1) {
-    throw new HrunError('INVALID_ARGUMENT', `a microVM has one network device, not ${connections.length}`, {
-      hint: 'name one network',
-    });
+  const lonely = connections.find(({ network: name }) => isAlone(name));
+  if (connections.length > 1 && lonely !== undefined) {
+    throw new HrunError('INVALID_ARGUMENT', `network ${lonely.network} goes with no other network`);
   }
+  const most = mostNicSlots(false);
+  if (connections.length > most) throw tooManyNetworks(connections.length, most);
   if (isUserNetwork(network)) checkUserNetwork(network);
   if (connections.length === 0 && ports.length > 0) {
     throw new HrunError('INVALID_ARGUMENT', 'ports cannot be published without a network', {

@@ -137,6 +137,8 @@ const ContainerStateSchema = z.object({
   /** Where the VM's sockets are; known before the VM is, so that a VM of a dead daemon is found. */
   vmRunDir: z.string().optional(),
   vm: VmRecordSchema.optional(),
+  /** How many network devices its microVM has; absent: one, or none of its own. */
+  nicSlots: z.int().optional(),
   standInPid: z.int().optional(),
   accelerator: z.enum(['kvm', 'tcg']).optional(),
   /** Serial numbers of the disks that it has in the microVM of another container, from before they are plugged. */

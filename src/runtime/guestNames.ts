@@ -8,7 +8,7 @@ export interface NameFiles {
 
 /** What a container finds in /etc/hosts and /etc/resolv.conf. */
 export interface NameSettings {
-  /** Its places in networks, the first being that of its own name. */
+  /** Its places in networks. */
   readonly endpoints: readonly Endpoint[];
   /** IPv4 address of the gateway, where the network's resolver is asked too. */
   readonly gateway: string | undefined;
@@ -34,7 +34,7 @@ function hostsFile(
   { endpoints, gateway }: NameSettings,
 ): string {
   const names = domainname === '' ? hostname : `${hostname}.${domainname} ${hostname}`;
-  const own = endpoints.slice(0, 1).flatMap(({ ipv4, ipv6 }) => [ipv4 ?? [], ipv6 ?? []].flat());
+  const own = endpoints.flatMap(({ ipv4, ipv6 }) => [ipv4 ?? [], ipv6 ?? []].flat());
   const extra = network.extraHosts.flatMap(({ name, address }) => {
     const meant = address === 'host-gateway' ? gateway : address;
     return meant === undefined ? [] : [`${meant}\t${name}`];

@@ -10,11 +10,12 @@ import type { PhaseClock } from '../base/phases.ts';
 import { adoptGuestVm, type GuestVm } from '../pool/guestVm.ts';
 import { endProcess } from '../sys/endProcess.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
+import { mostNicSlots, usualNicSlots } from '../vmm/nicSlots.ts';
 import type { TerminalSize } from './attachIo.ts';
 import { isBesideDaemon } from './besideDaemon.ts';
 import type { CallerFiles } from './callerFiles.ts';
 import { defaultVmSize } from './containerConfig.ts';
-import { adoptContainerNetworking, openContainerNetworking } from './containerNetworking.ts';
+import { adoptContainerNetworking, openContainerNetworking, tooManyNetworks } from './containerNetworking.ts';
 import type { ContainerConfig, ContainerRecord, ContainerState } from './containerRecord.ts';
 import { createDistinct } from './createDistinct.ts';
 import type { Progress } from './engine.ts';
@@ -164,6 +165,10 @@ export async function openContainerVm(
   const holders = (key: string) => holdersOf(key, deps.store.list(), id);
   const mounts = undo.use(await openMounts(record, { ...deps, files, progress, holders }, signal));
   const accelerator = await deps.accelerator(config.accelerator, signal);
+  const hasShare = mounts.shares.length > 0;
+  const nicSlots = nicSlotsFor(config, hasShare);
+  // more network devices than usual have the places of the two disks
+  const crowded = nicSlots > usualNicSlots(hasShare);
   const wish = {
     shape: {
       kernelPath: config.kernelPath,
@@ -178,6 +183,7 @@ export async function openContainerVm(
     cold: config.cold,
     // what waits in the pool, or is a template, was made with the jail that the configuration says
     weaker: config.allowWeakerJail !== undefined,
+    ...(crowded && { nicSlots }),
     common: isDefaultShape(config, deps),
   };
   const disk = undo.use(
@@ -185,18 +191,18 @@ export async function openContainerVm(
   );
   const scratchPath = join(deps.store.directoryOf(id), 'scratch.raw');
   const isNew = !(await exists(scratchPath));
-  const anew = isNew && config.storageBytes === deps.config.storageBytes;
+  const anew = isNew && !crowded && config.storageBytes === deps.config.storageBytes;
   const root = anew && {
     root: { image: { id: config.imageId, path: disk.path, fs: disk.fs }, process: likelyProcess(config) },
   };
-  const share = mounts.shares.length > 0 && {
+  const share = hasShare && {
     share: { tag: shareTag, lendable: await isBesideDaemon(files, signal) },
   };
   const reservation = undo.use(await deps.guests.reserve({ ...wish, ...root, ...share }, signal));
   const { runDir } = reservation;
   await allSettled([
     // so that a guest whose daemon dies meanwhile is found
-    deps.store.update(id, { ...starting, vmRunDir: runDir }),
+    deps.store.update(id, { ...starting, vmRunDir: runDir, nicSlots }),
     isNew ? makeScratchDisk(scratchPath, config, reservation.scratchPath, deps, signal) : Promise.resolve(),
   ]);
   phases.end('disks');
@@ -205,11 +211,12 @@ export async function openContainerVm(
     await openShares(mounts.shares, runDir, files, await deps.shareServer(), reservation.shareHost, signal),
   );
   if (shares !== undefined) phases.end('share');
+  const imageDisk = { serial: imageDiskSerial, path: disk.path, readonly: true };
+  const scratchDisk = { serial: scratchDiskSerial, path: scratchPath, readonly: false };
   const { guest, distinct } = undo.use(
     await reservation.open(
       {
-        imageDisk: { serial: imageDiskSerial, path: disk.path, readonly: true },
-        scratchDisk: { serial: scratchDiskSerial, path: scratchPath, readonly: false },
+        ...(!crowded && { imageDisk, scratchDisk }),
         ...(shares && { share: { tag: shareTag, socketPath: shares.socketPath } }),
         hostname: config.hostname,
         ...(config.allowWeakerJail && { allowWeakerJail: config.allowWeakerJail }),
@@ -219,6 +226,7 @@ export async function openContainerVm(
     ),
   );
   await crashPoint('start.booted');
+  if (crowded) for (const one of [imageDisk, scratchDisk]) await guest.vm.plugDisk(one, signal);
   await mounts.plug(guest.vm, signal);
   const owned = undo.move();
   return {
@@ -230,6 +238,14 @@ export async function openContainerVm(
     accelerator,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** @throws HrunError INVALID_ARGUMENT for more than a microVM can have */
+function nicSlotsFor({ network }: ContainerConfig, share: boolean): number {
+  const most = mostNicSlots(share);
+  const wanted = network.connections.length;
+  if (wanted <= most) return Math.max(wanted, usualNicSlots(share));
+  throw tooManyNetworks(wanted, most);
 }
 
 /** What a container gets whose user asked for nothing else. */

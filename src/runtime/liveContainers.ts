@@ -40,6 +40,8 @@ export interface LiveContainer {
 export class LiveContainers {
   /** Held while a container's disks are being given to a microVM: two at once would ruin them. */
   readonly disks = new KeyedMutex<ContainerId>();
+  /** Held while a container is connected to a network, or disconnected. */
+  readonly networks = new KeyedMutex<ContainerId>();
   readonly fillTurns = new FillTurns();
   readonly #byId = new Map<ContainerId, LiveContainer>();
   readonly #onLaunch: (container: LiveContainer) => void;

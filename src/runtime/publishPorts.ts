@@ -1,12 +1,14 @@
 import { HrunError } from '../base/errors.ts';
+import { mainPlace } from '../network/attachedInterface.ts';
 import type { PortWish } from '../network/containerNetwork.ts';
 import type { Endpoint, PublishedPort } from '../network/endpoint.ts';
 import type { Fabric } from '../network/fabric.ts';
 import { userNetworkName } from '../network/userNetwork.ts';
+import { placesOf } from './containerNetworking.ts';
 import type { ContainerRecord } from './containerRecord.ts';
 import type { RuntimeDeps } from './runtimeDeps.ts';
 
-type PortDeps = Pick<RuntimeDeps, 'networks' | 'store'>;
+type PortDeps = Pick<RuntimeDeps, 'networks' | 'networkStore' | 'store'>;
 
 /** Publishes ports of a running container, and keeps them for its next start. Answers those that are new. */
 export async function publishPorts(
@@ -40,13 +42,14 @@ export async function unpublishPort(
 }
 
 function placeOf(
-  { name, state }: ContainerRecord,
-  { networks }: PortDeps,
+  record: ContainerRecord,
+  { networks, networkStore }: PortDeps,
 ): { readonly fabric: Fabric; readonly endpoint: Endpoint } {
-  const endpoint = state.endpoints?.[0];
+  const { name, state } = record;
+  const endpoint = mainPlace(placesOf(record, { networkStore }))?.endpoint;
   const fabric = endpoint && networks.fabricOfTap(endpoint.tap);
   if (fabric !== undefined && endpoint !== undefined) return { fabric, endpoint };
-  if (endpoint?.network === userNetworkName) {
+  if (state.endpoints?.[0]?.network === userNetworkName) {
     throw new HrunError(
       'WRONG_STATE',
       `ports of network ${userNetworkName} are published when the container starts, not later`,
@@ -58,8 +61,9 @@ function placeOf(
   });
 }
 
-async function keep({ id }: ContainerRecord, endpoint: Endpoint, { store }: PortDeps): Promise<void> {
-  await store.update(id, { endpoints: [endpoint] });
+async function keep({ id, state }: ContainerRecord, endpoint: Endpoint, { store }: PortDeps): Promise<void> {
+  const endpoints = (state.endpoints ?? []).map((one) => (one.tap === endpoint.tap ? endpoint : one));
+  await store.update(id, { endpoints });
   const ports = endpoint.ports.map(({ hostPort, ...port }) => ({
     ...port,
     hostPorts: { first: hostPort, last: hostPort },

@@ -47,7 +47,7 @@ export interface VmRequest {
   readonly imageDisk?: Disk | 'empty';
   /** The writable slot, likewise, `scratch`. */
   readonly scratchDisk?: Disk | 'empty';
-  /** Network devices, each without a link to anything until `plugNic`; 1 if not given. */
+  /** Network devices, each without a link to anything until `plugNic`; `usualNicSlots` if not given. */
   readonly nicSlots?: number;
   /** A vhost-user-fs server that already listens. */
   readonly share?: { readonly tag: string; readonly socketPath: string };

@@ -5,6 +5,7 @@ import { formatIp, parseIp } from '../../network/ipAddress.ts';
 import { parseMac } from '../../network/macAddress.ts';
 import type { NetworkWish } from '../../runtime/runRequest.ts';
 import { addList, checked } from '../flags.ts';
+import { parseNetwork } from '../parse/networkFlag.ts';
 import {
   parseDns,
   parseDnsOption,
@@ -53,7 +54,7 @@ export function addNetworkFlags(command: Command): void {
   addList(
     command,
     '--network <network>',
-    'Connect to a network: NAME, user, cni:NAME, container:NAME, or none (default: bridge as root, else user)',
+    'Connect to a network: NAME or name=NAME,ip=…,alias=…, user, cni:NAME, container:NAME, none (default: bridge as root, else user)',
   );
   addList(command, '--net <network>', 'As --network');
   addList(command, '--network-alias <name>', 'Another name of the container in its network');
@@ -63,8 +64,7 @@ export function addNetworkFlags(command: Command): void {
 
 /** @throws HrunError INVALID_ARGUMENT */
 export function networkWish(flags: NetworkFlags): NetworkWish {
-  const networks = [...flags.network, ...flags.net];
-  const { none, names } = namesOf(networks);
+  const { none, connections: named } = connectionsOf([...flags.network, ...flags.net].map(parseNetwork));
   const own = {
     aliases: flags.networkAlias.map((alias) => alias.toLowerCase()),
     ...(flags.ip !== undefined && { ipv4: flags.ip }),
@@ -72,7 +72,7 @@ export function networkWish(flags: NetworkFlags): NetworkWish {
     ...(flags.macAddress !== undefined && { mac: flags.macAddress }),
   };
   const given = own.aliases.length > 0 || Object.keys(own).length > 1;
-  const connections = names.map((network, index) => ({ network, ...(index === 0 ? own : { aliases: [] }) }));
+  const connections = named.map((connection, index) => (index === 0 ? merged(connection, own) : connection));
   const egress = flags.egress?.policy;
   return {
     none,
@@ -89,15 +89,38 @@ export function networkWish(flags: NetworkFlags): NetworkWish {
   };
 }
 
-function namesOf(networks: readonly string[]): { readonly none: boolean; readonly names: readonly string[] } {
-  for (const network of networks) {
-    if (network === 'host') {
-      throw new HrunError('INVALID_ARGUMENT', 'a microVM cannot have the network of the host', {
-        hint: 'publish its ports with --publish, and reach the host by --add-host NAME:host-gateway',
-      });
-    }
+type Connection = NetworkWish['connections'][number];
+
+/** @throws HrunError INVALID_ARGUMENT, in Docker's words, for what is said in both ways */
+function merged(connection: Connection, own: Omit<Connection, 'network'>): Connection {
+  const pairs = [
+    ['--ip', 'IP address', connection.ipv4, own.ipv4],
+    ['--ip6', 'IPv6 address', connection.ipv6, own.ipv6],
+    ['--mac-address', 'MAC address', connection.mac, own.mac],
+    ['--network-alias', 'alias', connection.aliases[0], own.aliases[0]],
+  ] as const;
+  const both = pairs.find(([, , there, here]) => there !== undefined && here !== undefined);
+  if (both === undefined) {
+    return { ...connection, ...own, aliases: [...connection.aliases, ...own.aliases] };
   }
-  if (!networks.includes('none')) return { none: false, names: [...new Set(networks)] };
-  if (networks.length === 1) return { none: true, names: [] };
+  const [option, what] = both;
+  throw new HrunError(
+    'INVALID_ARGUMENT',
+    `conflicting options: cannot specify both ${option} and per-network ${what}`,
+  );
+}
+
+function connectionsOf(all: readonly Connection[]): {
+  readonly none: boolean;
+  readonly connections: readonly Connection[];
+} {
+  const names = all.map(({ network }) => network);
+  if (names.includes('host')) {
+    throw new HrunError('INVALID_ARGUMENT', 'a microVM cannot have the network of the host', {
+      hint: 'publish its ports with --publish, and reach the host by --add-host NAME:host-gateway',
+    });
+  }
+  if (!names.includes('none')) return { none: false, connections: all };
+  if (all.length === 1) return { none: true, connections: [] };
   throw new HrunError('INVALID_ARGUMENT', 'conflicting options: --network none goes with no other network');
 }

@@ -1,6 +1,7 @@
 import { HrunError } from '../../base/errors.ts';
 import { noNetwork } from '../../network/containerNetwork.ts';
 import type { NetworkWish } from '../../runtime/runRequest.ts';
+import { parseNetwork } from '../parse/networkFlag.ts';
 import type { CreateFlags } from './createFlags.ts';
 
 const prefix = 'container:';
@@ -10,7 +11,7 @@ const prefix = 'container:';
  * @throws HrunError INVALID_ARGUMENT, in Docker's words, for options that are the business of that container
  */
 export function sharedNetwork(flags: CreateFlags): NetworkWish | undefined {
-  const networks = [...flags.network, ...flags.net];
+  const networks = [...flags.network, ...flags.net].map((text) => parseNetwork(text).network);
   const wanted = networks.find((network) => network.startsWith(prefix));
   if (wanted === undefined) return undefined;
   const reference = wanted.slice(prefix.length);

@@ -9,7 +9,7 @@ import type { VmmDeps } from '../deps.ts';
 import { firstInheritedFd } from '../jail/launch.ts';
 import { leavePlace, type Place, placeVm } from '../jail/placeVm.ts';
 import type { DiskSlot, MicroVm, VmRecord, VmRequest, VmTemplate } from '../microVm.ts';
-import { qemuArguments, type VmWiring } from './commandLine.ts';
+import { nicSlotsOf, qemuArguments, type VmWiring } from './commandLine.ts';
 import { connectUnix } from './connectUnix.ts';
 import { type Emulator, killEmulator, startEmulator } from './emulator.ts';
 import { loadState } from './guestState.ts';
@@ -90,7 +90,7 @@ async function startMicroVm(
   undo.defer(() => killEmulator(emulator.identity));
   const qmp = undo.use(await openControl(request, emulator, signal));
   // a saved guest was saved without a link
-  if (stateFd === undefined) await disconnectNics(qmp, request.nicSlots ?? 1, signal);
+  if (stateFd === undefined) await disconnectNics(qmp, nicSlotsOf(request), signal);
   else await loadState(qmp, stateFd, signal);
   const record: VmRecord = {
     id: request.id,

@@ -1,5 +1,6 @@
 import { HrunError } from '../../base/errors.ts';
 import type { Accelerator, Disk, DiskSlot, VmRequest, VmShape } from '../microVm.ts';
+import { usualNicSlots } from '../nicSlots.ts';
 import { checkSerial, emptyFile, slotFile, slotNode } from './blockNode.ts';
 
 /** Descriptors and ids that only the running host knows. */
@@ -136,12 +137,18 @@ function memoryBackend({ memoryMiB }: VmShape, shared: boolean, ram: VmWiring['r
   return shared ? object('memory-backend-memfd', 'ram', { size, share: true }) : [];
 }
 
+/** How many network devices a microVM has. */
+export function nicSlotsOf({ nicSlots, share }: Pick<VmRequest, 'nicSlots' | 'share'>): number {
+  return nicSlots ?? usualNicSlots(share !== undefined);
+}
+
 /**
  * The slots in their fixed order, at most eight: it decides each device's address and interrupt,
  * and is part of a template's key.
  */
 function deviceArguments(request: VmRequest, wiring: VmWiring): string[] {
-  const { imageDisk, scratchDisk, share, nicSlots = 1 } = request;
+  const { imageDisk, scratchDisk, share } = request;
+  const nicSlots = nicSlotsOf(request);
   return [
     ...agentChannel(wiring),
     ...Array.from({ length: nicSlots }, (_, slot) => nicSlot(slot)).flat(),

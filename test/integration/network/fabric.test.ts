@@ -23,7 +23,14 @@ const testNetwork: NetworkDefinition = {
   labels: {},
 };
 
-const request: AttachRequest = { network: testNetwork, names: ['web'], ports: [], upstream: [] };
+const request: AttachRequest = {
+  network: testNetwork,
+  container: 'c'.repeat(64),
+  slot: 0,
+  names: ['web'],
+  ports: [],
+  upstream: [],
+};
 const port = { hostIp: '', guestPort: 80, protocol: 'tcp' } as const;
 
 describe('the fabric of a namespace', () => {

@@ -114,7 +114,6 @@ describe('networks of the user', () => {
   it('are joined and left by containers that run', async () => {
     await host.ok(['network', 'create', 'shop']);
     await startServer('web');
-    expect(await refusal('network', 'connect', 'shop', 'web')).to.contain('one network device');
     expect(await refusal('network', 'disconnect', 'shop', 'web')).to.contain('is not connected');
     await host.ok(['network', 'disconnect', 'bridge', 'web']);
     expect(await host.ok(['inspect', '-f', '{{json .NetworkSettings.Networks}}', 'web'])).to.equal('{}');
@@ -122,6 +121,85 @@ describe('networks of the user', () => {
     expect(await refusal('network', 'connect', 'shop', 'web')).to.contain('already exists in network shop');
     const { stdout, stderr } = await sh(ask('www', 80), '--network', 'shop');
     expect(stdout, stderr).to.equal('web\n');
+  });
+
+  it('are several of one container, each with names and addresses of its own', async () => {
+    await host.ok(['network', 'create', '--internal', '--ipv6', '--subnet', '10.81.0.0/24', 'inner']);
+    await host.ok(['network', 'create', '--ipv6', '--subnet', '10.82.0.0/24', 'outer']);
+    await startServer('db', '--network', 'inner', '--network-alias', 'store');
+    await startServer('front', '--network', 'outer');
+    await startServer(
+      'web',
+      ...[
+        '--network',
+        'name=inner,ip=10.81.0.7,alias=both',
+        '--network',
+        'name=outer,ip=10.82.0.9,alias=www',
+      ],
+      ...['-p', '8080:80'],
+    );
+    const exec = (script: string) => host.ok(['exec', 'web', 'sh', '-c', script]);
+    expect(await exec('ip route; ip -6 route | grep default; cut -f1 /etc/hosts | grep ^10')).to.match(
+      /^default via 10.82.0.1 dev eth1 \n10.81.0.0\/24 dev eth0 .* 10.81.0.7 \n10.82.0.0\/24 dev eth1 .* 10.82.0.9 \ndefault via fd\S+ dev eth1 .*\n10.81.0.7\n10.82.0.9$/,
+    );
+    expect(await exec([ask('store', 80), ask('front', 80), ask('192.0.2.1', 8000)].join('; '))).to.equal(
+      'db\nfront\nrefused',
+    );
+    expect(await readFrom(netns.netns, '127.0.0.1', 8080)).to.equal('web\n');
+    expect((await sh(`${ask('both', 80)}; ${ask('www', 80)}`, '--network', 'inner')).stdout).to.equal(
+      'web\nrefused\n',
+    );
+    expect((await sh(`${ask('both', 80)}; ${ask('www', 80)}`, '--network', 'outer')).stdout).to.equal(
+      'refused\nweb\n',
+    );
+    const format = '{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{$v.IPAddress}} {{end}}';
+    expect(await host.ok(['inspect', '-f', format, 'web'])).to.equal('inner 10.81.0.7 outer 10.82.0.9');
+    for (const [flags, text] of [
+      [['--network', 'inner', '--network', 'inner'], 'is specified multiple times'],
+      [['--network', 'inner', '--network', 'cni:x'], 'network cni:x goes with no other network'],
+      [
+        ['--network', 'name=inner,ip=10.81.0.8', '--ip', '10.81.0.9'],
+        'cannot specify both --ip and per-network',
+      ],
+      [['--network', 'name=inner,speed=1'], 'unknown key "speed"'],
+    ] as const) {
+      expect((await sh('true', ...flags)).stderr).to.contain(text);
+    }
+  });
+
+  it('are joined and left one after the other by a container that goes on, also under the next daemon', async () => {
+    await host.ok(['network', 'create', '--subnet', '10.83.0.0/24', 'shop']);
+    await host.ok(['network', 'create', 'third']);
+    await startServer('web', '-p', '8080:80');
+    await host.ok(['network', 'connect', '--alias', 'www', '--ip', '10.83.0.7', 'shop', 'web']);
+    expect((await sh(ask('www', 80), '--network', 'shop')).stdout).to.equal('web\n');
+    expect((await sh(ask('web', 80))).stdout).to.equal('web\n');
+    expect(await refusal('network', 'connect', 'third', 'web')).to.contain('has 2 network devices');
+    const pid = await host.daemonPid();
+    process.kill(pid, 'SIGKILL');
+    while ((await host.daemonPid().catch(() => pid)) === pid) await host.ok(['ps']);
+    expect((await sh(ask('www', 80), '--network', 'shop')).stdout).to.equal('web\n');
+    await host.ok(['network', 'disconnect', 'bridge', 'web']);
+    const routes = await host.ok(['exec', 'web', 'sh', '-c', 'ip route']);
+    expect(routes).to.match(/^default via 10.83.0.1 dev eth1 \n10.83.0.0\/24 dev eth1 .*$/);
+    expect(await readFrom(netns.netns, '127.0.0.1', 8080)).to.equal('web\n');
+    await host.ok(['network', 'connect', 'third', 'web']);
+    expect((await sh(ask('web', 80), '--network', 'third')).stdout).to.equal('web\n');
+    expect(await host.ok(['exec', 'web', 'sh', '-c', 'ip route | grep -c default'])).to.equal('1');
+  });
+
+  it('are as many as a microVM has room for, with directories of the host too', async () => {
+    const names = ['net1', 'net2', 'net3', 'net4', 'net5'];
+    for (const name of names) await host.ok(['network', 'create', name]);
+    const all = (count: number) => names.slice(0, count).flatMap((name) => ['--network', name]);
+    const addresses = 'ip -o -4 addr | grep -c eth; echo x > /root/y; cat /root/y';
+    expect((await sh(addresses, ...all(4))).stdout).to.equal('4\nx\n');
+    const bind = ['-v', `${host.directory}:/host`];
+    expect((await sh(`${addresses}; ls /host | grep -c config`, ...all(3), ...bind)).stdout).to.equal(
+      '3\nx\n1\n',
+    );
+    expect((await sh(addresses, ...all(5))).stderr).to.contain('5 networks are more than a microVM can have');
+    expect((await sh(addresses, ...all(4), ...bind)).stderr).to.contain('4 networks are more than');
   });
 
   it('publish and forget ports of containers that run', async () => {

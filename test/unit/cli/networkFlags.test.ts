@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { parseNetwork } from '../../../src/cli/parse/networkFlag.ts';
 import { parseEgress, parseExtraHost, parseRate } from '../../../src/cli/parse/networks.ts';
 import { parsePublish } from '../../../src/cli/parse/ports.ts';
 
@@ -63,6 +64,31 @@ describe('the options about networks', () => {
       'allow=a,,b',
     ]) {
       expect(() => parseEgress(text), text).to.throw();
+    }
+  });
+
+  it('take a network with what is wished for in it', () => {
+    expect(parseNetwork('shop')).to.deep.equal({ network: 'shop', aliases: [] });
+    expect(
+      parseNetwork('name=shop,alias=A,ip=10.0.0.7,"alias=b",ip6=FD00::0:1,mac-address=02-00-00-00-00-0A'),
+    ).to.deep.equal({
+      network: 'shop',
+      aliases: ['a', 'b'],
+      ipv4: '10.0.0.7',
+      ipv6: 'fd00::1',
+      mac: '02:00:00:00:00:0a',
+    });
+    for (const text of [
+      'ip=10.0.0.7',
+      'name=',
+      'name=a,ip=',
+      'name=a,ip=x',
+      'name=a,b',
+      'name=a,ip=10.0.0.7,ip=10.0.0.8',
+      'name=a,link-local-ip=169.254.0.7',
+      'name=a,mac-address=1',
+    ]) {
+      expect(() => parseNetwork(text), text).to.throw();
     }
   });
 

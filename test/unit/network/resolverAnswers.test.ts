@@ -22,6 +22,7 @@ const web: Endpoint = {
   networkId: network.id,
   netns: '1:2',
   tap: 'hrt-1',
+  slot: 0,
   mac: '02:00:00:00:00:02',
   ipv4: '10.0.0.2',
   ipv6: 'fd00::2',

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { parseVmId } from '../../../src/base/ids.ts';
 import type { VmRequest, VmShape } from '../../../src/vmm/microVm.ts';
+import { mostNicSlots } from '../../../src/vmm/nicSlots.ts';
 import { qemuArguments, type VmWiring } from '../../../src/vmm/qemu/commandLine.ts';
 
 const shape: VmShape = {
@@ -66,8 +67,16 @@ describe('the command line of QEMU', () => {
       'virtio-rng-device',
       'virtio-balloon-device',
     ]);
-    expect(transports.length).to.be.at.most(8);
-    const bare = drivers(build());
+    const count = (line: readonly string[]) =>
+      drivers(line).filter((driver) => driver !== 'virtserialport').length;
+    const counts = [
+      count(full),
+      count(build({ imageDisk: image, scratchDisk: scratch })),
+      count(build({ nicSlots: mostNicSlots(false) })),
+      count(build({ nicSlots: mostNicSlots(true), share })),
+    ];
+    expect(counts).to.deep.equal([8, 8, 8, 8]);
+    const bare = drivers(build({ share }));
     expect(drivers(full).filter((driver) => bare.includes(driver))).to.deep.equal(bare);
   });
 
