@@ -17,7 +17,7 @@ import type { NetworkDefinition } from './networkDefinition.ts';
 import { addAddress, listAddresses } from './rtnetlink/addresses.ts';
 import { addBridge, changeLink, deleteLink, findLink, type Link, listLinks } from './rtnetlink/links.ts';
 import { openRouteSocket } from './rtnetlink/routeSocket.ts';
-import { addHostRoute, addNeighbour, listRoutes } from './rtnetlink/routes.ts';
+import { addHostRoute, addLoopbackRoute, addNeighbour, listRoutes } from './rtnetlink/routes.ts';
 
 const bridgeSettings6 = { accept_ra: '0', autoconf: '0', accept_dad: '0' } as const;
 const tapSettings4 = {
@@ -115,7 +115,10 @@ export function addPort(
   )) {
     const gateway = gateways.find(({ family }) => family === address.family);
     // IPv6 answers only for addresses of the very interface
-    if (gateway?.family === 6) addAddress(socket, index, { base: gateway, length: 128 });
+    if (gateway?.family === 6) {
+      addAddress(socket, index, { base: gateway, length: 128 });
+      addLoopbackRoute(socket, index);
+    }
     addHostRoute(socket, index, address, gateway);
     addNeighbour(socket, { index, address, mac });
   }

@@ -129,7 +129,7 @@ export class Fabric {
     const { network } = request;
     undo.defer(() => this.#tidy());
     await this.#prepare(network);
-    const ports = undo.use(this.#reserve(request.ports));
+    const ports = undo.use(this.#reserve(request.ports, network));
     const endpoint: Endpoint = {
       ...this.#lease(request),
       ports: ports.reserved.map(({ port }) => port),
@@ -187,7 +187,7 @@ export class Fabric {
   async publish(tap: string, wishes: readonly PortWish[], signal: AbortSignal): Promise<Endpoint> {
     using _turn = await this.#changes.lock(signal);
     const place = this.#placeOf(tap);
-    using added = this.#reserve(wishes);
+    using added = this.#reserve(wishes, place.network);
     const changed = await this.#changePorts(place, [...place.ports, ...added.reserved]);
     added.keep();
     return changed;
@@ -356,9 +356,11 @@ export class Fabric {
 
   #reserve(
     wishes: readonly PortWish[],
+    network: NetworkDefinition,
   ): Disposable & { readonly reserved: readonly ReservedPort[]; keep(): void } {
     using undo = new DisposableStack();
-    const reserved = wishes.map((wish) => undo.use(reservePort(this.netns, wish)));
+    const leading = this.#hasIPv6(network) ? wishes : wishes.map((wish) => ipv4Only(wish, network));
+    const reserved = leading.map((wish) => undo.use(reservePort(this.netns, wish)));
     const owned = undo.move();
     return { reserved, keep: () => void owned.move(), [Symbol.dispose]: () => owned.dispose() };
   }
@@ -409,6 +411,17 @@ export class Fabric {
   #hasIPv6({ gateway6 }: NetworkDefinition): boolean {
     return gateway6 !== undefined && hasIPv6(this.netns);
   }
+}
+
+/** Of a network without IPv6: who asks the host by IPv6 is refused, instead of waiting for an answer. */
+function ipv4Only(wish: PortWish, { name }: NetworkDefinition): PortWish {
+  if (wish.hostIp === '') return { ...wish, hostIp: '0.0.0.0' };
+  if (!wish.hostIp.includes(':')) return wish;
+  throw new HrunError(
+    'INVALID_ARGUMENT',
+    `port ${wish.guestPort} cannot be published at [${wish.hostIp}]: network ${name} has no IPv6`,
+    { hint: 'create the network with --ipv6' },
+  );
 }
 
 const watchAfterMs = 1000;

@@ -32,7 +32,7 @@ export interface RulesetInput {
 
 /** Where clouds keep what only the host itself should know. */
 const metadataRanges = ['169.254.0.0/16', 'fd00:ec2::254/128'];
-const loopback4 = '127.0.0.0/8';
+const loopback = { ip: '127.0.0.0/8', ip6: '::1/128' } as const;
 const neighbourDiscovery = ['nd-neighbor-solicit', 'nd-neighbor-advert', 'nd-router-solicit'];
 const refusedSeconds = 3600;
 const refusedEntries = 4096;
@@ -175,7 +175,9 @@ function wireRules(endpoints: readonly Endpoint[], fromGuest: NftStatement): Rul
           ],
     ),
     // taps route to loopback for the sake of published ports
-    ['wire', fromGuest, match(payload('ip', 'daddr'), range(parsePrefix(loopback4, 'loopback'))), drop],
+    ...(['ip', 'ip6'] as const).map(
+      (ip): Rule => ['wire', fromGuest, match(payload(ip, 'daddr'), loopbackOf(ip)), drop],
+    ),
     ...passing(4),
     ...passing(6),
     ['wire', fromGuest, drop],
@@ -248,18 +250,13 @@ function natRules({ network, taps }: Placed): Rule[] {
       ...(network.internal ? [] : ([['postrouting', fromRange, elsewhere, masquerade]] as Rule[])),
       // through a published port back into the same network: the answer has to take the same way
       ['postrouting', out, fromRange, viaPort, asGateway],
-      ...(ip === 'ip'
-        ? ([
-            [
-              'postrouting',
-              out,
-              match(payload('ip', 'saddr'), range(parsePrefix(loopback4, 'loopback'))),
-              asGateway,
-            ],
-          ] as Rule[])
-        : []),
+      ['postrouting', out, match(payload(ip, 'saddr'), loopbackOf(ip)), asGateway],
     ];
   });
+}
+
+function loopbackOf(ip: 'ip' | 'ip6'): string | object {
+  return range(parsePrefix(loopback[ip], 'loopback'));
 }
 
 /** What guests may begin; whatever comes out at the end of the chain may go on. */

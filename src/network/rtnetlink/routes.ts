@@ -13,7 +13,11 @@ const RTA = { destination: 1, outInterface: 4, gateway: 5, priority: 6, source: 
 const rtmsgBytes = 12;
 const ndmsgBytes = 12;
 const RT_TABLE_MAIN = 254;
+const RT_TABLE_LOCAL = 255;
 const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
+/** Behind the kernel's own, which have 0. */
+const lastMetric = 4096;
 const RTPROT_STATIC = 4;
 const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
@@ -92,6 +96,31 @@ export function addHostRoute(
   const body = Buffer.concat([message, attributeBytes(attributes)]);
   const flags = netlinkFlags.create | netlinkFlags.exclusive;
   socket.request(RTM.newRoute, flags, body, `route to ${formatIp(address)}`);
+}
+
+/**
+ * Has the kernel take what comes in on a link for ::1, as it does on loopback: of IPv6 there is no `route_localnet`. No
+ * packet gets that far that was sent to ::1; only one that has become so, the answer in a connection from there that was
+ * led on. The host's own way to ::1 stays the better one.
+ */
+export function addLoopbackRoute(socket: NetlinkSocket, index: number): void {
+  const message = Buffer.alloc(rtmsgBytes);
+  message.writeUInt8(AF.ipv6, 0);
+  message.writeUInt8(128, 1);
+  message.writeUInt8(RT_TABLE_LOCAL, 4);
+  message.writeUInt8(RTPROT_STATIC, 5);
+  message.writeUInt8(RT_SCOPE_UNIVERSE, 6);
+  message.writeUInt8(RTN_LOCAL, 7);
+  const body = Buffer.concat([
+    message,
+    attributeBytes([
+      [RTA.destination, ipBytes({ family: 6, value: 1n })],
+      [RTA.outInterface, index],
+      [RTA.priority, lastMetric],
+    ]),
+  ]);
+  // not exclusively: there is one on each link
+  socket.request(RTM.newRoute, netlinkFlags.create, body, 'route to ::1');
 }
 
 /** Enters by hand which MAC address an address of the link has. */

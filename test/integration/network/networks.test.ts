@@ -40,6 +40,11 @@ describe('networks of the user', () => {
   const ask = (address: string, port: number) => `nc -w 5 ${address} ${port} </dev/null || echo refused`;
   const sh = (script: string, ...flags: string[]) =>
     host.hrun(['run', '--rm', ...flags, 'busybox', 'sh', '-c', script]);
+  /** What a container of a network is told by another. */
+  const told = async (by: string, network: string) => {
+    const { stdout, stderr } = await sh(ask(by, 80), '--network', network);
+    return stdout === '' ? stderr : stdout;
+  };
   const refusal = async (...args: string[]) => {
     const { code, stderr } = await host.hrun(args);
     expect(code, stderr).not.to.equal(0);
@@ -145,7 +150,9 @@ describe('networks of the user', () => {
     expect(await exec([ask('store', 80), ask('front', 80), ask('192.0.2.1', 8000)].join('; '))).to.equal(
       'db\nfront\nrefused',
     );
-    expect(await readFrom(netns.netns, '127.0.0.1', 8080)).to.equal('web\n');
+    for (const address of ['127.0.0.1', '::1']) {
+      expect(await readFrom(netns.netns, address, 8080), address).to.equal('web\n');
+    }
     expect((await sh(`${ask('both', 80)}; ${ask('www', 80)}`, '--network', 'inner')).stdout).to.equal(
       'web\nrefused\n',
     );
@@ -172,19 +179,19 @@ describe('networks of the user', () => {
     await host.ok(['network', 'create', 'third']);
     await startServer('web', '-p', '8080:80');
     await host.ok(['network', 'connect', '--alias', 'www', '--ip', '10.83.0.7', 'shop', 'web']);
-    expect((await sh(ask('www', 80), '--network', 'shop')).stdout).to.equal('web\n');
-    expect((await sh(ask('web', 80))).stdout).to.equal('web\n');
+    expect(await told('www', 'shop')).to.equal('web\n');
+    expect(await told('web', 'bridge')).to.equal('web\n');
     expect(await refusal('network', 'connect', 'third', 'web')).to.contain('has 2 network devices');
     const pid = await host.daemonPid();
     process.kill(pid, 'SIGKILL');
     while ((await host.daemonPid().catch(() => pid)) === pid) await host.ok(['ps']);
-    expect((await sh(ask('www', 80), '--network', 'shop')).stdout).to.equal('web\n');
+    expect(await told('www', 'shop')).to.equal('web\n');
     await host.ok(['network', 'disconnect', 'bridge', 'web']);
     const routes = await host.ok(['exec', 'web', 'sh', '-c', 'ip route']);
     expect(routes).to.match(/^default via 10.83.0.1 dev eth1 \n10.83.0.0\/24 dev eth1 .*$/);
     expect(await readFrom(netns.netns, '127.0.0.1', 8080)).to.equal('web\n');
     await host.ok(['network', 'connect', 'third', 'web']);
-    expect((await sh(ask('web', 80), '--network', 'third')).stdout).to.equal('web\n');
+    expect(await told('web', 'third')).to.equal('web\n');
     expect(await host.ok(['exec', 'web', 'sh', '-c', 'ip route | grep -c default'])).to.equal('1');
   });
 
@@ -212,6 +219,16 @@ describe('networks of the user', () => {
     const gone = await readFrom(netns.netns, '127.0.0.1', 8090).catch((error: unknown) => error);
     expect(gone).to.be.instanceOf(Error);
     expect(await refusal('port', 'rm', 'web', '80')).to.contain("no public port '80'");
+  });
+
+  it('without IPv6 publish ports where they lead somewhere', async () => {
+    await host.ok(['network', 'create', 'shop']);
+    await startServer('web', '--network', 'shop', '-p', '8080:80');
+    expect(await host.ok(['port', 'web'])).to.equal('80/tcp -> 0.0.0.0:8080');
+    expect(await readFrom(netns.netns, '127.0.0.1', 8080)).to.equal('web\n');
+    const refused = await readFrom(netns.netns, '::1', 8080).catch((error: unknown) => error);
+    expect(refused).to.be.instanceOf(Error);
+    expect(await refusal('port', 'add', 'web', '[::1]:8081:80')).to.contain('network shop has no IPv6');
   });
 
   it('remember what their containers were refused', async () => {

@@ -90,17 +90,24 @@ describe('hrun run with a network', () => {
   });
 
   it('publishes ports, keeping the address of who asks', async () => {
-    await startServer('web', '-p', '8080:80', '-p', '127.0.0.1:8081:80');
+    await startServer('web', '-p', '8080:80', '-p', '127.0.0.1:8081:80', '-p', '[::1]:8082:80');
     expect(await host.ok(['port', 'web'])).to.equal(
-      '80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n80/tcp -> 127.0.0.1:8081',
+      '80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n80/tcp -> 127.0.0.1:8081\n80/tcp -> [::1]:8082',
     );
     expect(await readFrom(world.netns, '192.0.2.1', 8080)).to.equal('web\n');
     expect(await readFrom(world.netns, '2001:db8::1', 8080)).to.equal('web\n');
     expect(await readFrom(netns.netns, '127.0.0.1', 8080)).to.equal('web\n');
     expect(await readFrom(netns.netns, '192.0.2.1', 8080)).to.equal('web\n');
     expect(await readFrom(netns.netns, '127.0.0.1', 8081)).to.equal('web\n');
-    const elsewhere = await readFrom(world.netns, '192.0.2.1', 8081).catch((error: unknown) => error);
-    expect(elsewhere).to.be.instanceOf(Error);
+    expect(await readFrom(netns.netns, '::1', 8080)).to.equal('web\n');
+    expect(await readFrom(netns.netns, '::1', 8082)).to.equal('web\n');
+    for (const [address, port] of [
+      ['192.0.2.1', 8081],
+      ['2001:db8::1', 8082],
+    ] as const) {
+      const elsewhere = await readFrom(world.netns, address, port).catch((error: unknown) => error);
+      expect(elsewhere, address).to.be.instanceOf(Error);
+    }
     const taken = await sh('true', '-p', '8080:80');
     expect(taken.code).to.equal(125);
     expect(taken.stderr).to.contain('Bind for 0.0.0.0:8080 failed: port is already allocated');
