@@ -19,6 +19,7 @@ import {
 } from './bridge.ts';
 import type { PortWish } from './containerNetwork.ts';
 import type { Endpoint, PublishedPort } from './endpoint.ts';
+import { tapPrefix } from './foreignFirewall.ts';
 import { parsePrefix } from './ipAddress.ts';
 import { chooseAddress } from './leases.ts';
 import { macOf } from './macAddress.ts';
@@ -367,7 +368,7 @@ export class Fabric {
 
   #lease({ network, mac, ipv4, ipv6, ...request }: AttachRequest): Omit<Endpoint, 'ports'> {
     const others = this.endpoints.filter(({ networkId }) => networkId === network.id);
-    const tap = `hrt-${randomBytes(5).toString('hex')}`;
+    const tap = `${tapPrefix}${randomBytes(5).toString('hex')}`;
     const address = chooseAddress({
       gateway: parsePrefix(network.gateway4, 'the gateway'),
       taken: new Set(others.flatMap((other) => other.ipv4 ?? [])),

@@ -2,6 +2,7 @@ import { access, constants, readFile, stat, statfs } from 'node:fs/promises';
 import { type Damage, describeDamage } from '../base/damage.ts';
 import { HrunError, messageOf } from '../base/errors.ts';
 import { findTool } from '../base/findTool.ts';
+import type { ClosedChain } from '../network/foreignFirewall.ts';
 import type { JailFinding } from '../vmm/jail/examine.ts';
 import type { DoctorCheck } from './views.ts';
 
@@ -18,6 +19,8 @@ export interface DoctorDeps {
   ): Promise<{ readonly accelerator: 'kvm' | 'tcg'; readonly reason?: string }>;
   /** What QEMU is locked in with, found out by doing it. */
   jail(signal: AbortSignal): Promise<readonly JailFinding[]>;
+  /** Firewalls of others that keep containers from what is beyond the host, where the caller is. */
+  closedChains(): Promise<readonly ClosedChain[]>;
   /** The share server for bind mounts, if there is one. */
   shareServer(): Promise<string | undefined>;
   /** What of the state on disk cannot be read. */
@@ -41,6 +44,7 @@ export async function* examineHost(deps: DoctorDeps, signal: AbortSignal): Async
     ['mkfs.ext4', () => toolFinding('mkfs.ext4', 'fail', 'install e2fsprogs')],
     ['bind mounts', () => shareFinding(deps)],
     ['network', () => networkFinding()],
+    ...(hasBridges() ? [['firewall', () => firewallFinding(deps)] as const] : []),
     ['cgroups', () => cgroupFinding()],
     ['disk', () => diskFinding(deps.root)],
     ['memory', () => memoryFinding()],
@@ -147,6 +151,21 @@ async function networkFinding(): Promise<Finding> {
     status: 'warn',
     detail: `missing: ${missing.join(', ')}`,
     remedy: 'containers have loopback only; install nftables for networks',
+  };
+}
+
+function hasBridges(): boolean {
+  return process.geteuid?.() === 0 && findTool('nft') !== undefined;
+}
+
+async function firewallFinding(deps: DoctorDeps): Promise<Finding> {
+  const closed = await deps.closedChains();
+  if (closed.length === 0)
+    return { status: 'ok', detail: 'no firewall drops what containers send beyond the host' };
+  return {
+    status: 'warn',
+    detail: `containers reach nothing beyond the host: ${closed.map(({ name }) => name).join(', ')} drops what it is not told of`,
+    remedy: closed.flatMap(({ commands }) => commands).join('; '),
   };
 }
 

@@ -168,7 +168,7 @@ export interface SystemEngine {
   info(signal: AbortSignal): Promise<SystemInfo>;
   /** What of the state on disk cannot be read. */
   damages(): readonly Damage[];
-  doctor(signal: AbortSignal): AsyncIterable<DoctorCheck>;
+  doctor(caller: Pick<Caller, 'openNetns'>, signal: AbortSignal): AsyncIterable<DoctorCheck>;
 }
 
 /** Who asks: its files and environment, and where progress is shown. */

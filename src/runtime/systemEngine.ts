@@ -1,6 +1,8 @@
 import { open, readFile } from 'node:fs/promises';
 import { availableParallelism, release, totalmem } from 'node:os';
 import type { Images } from '../image/images.ts';
+import { closedChains } from '../network/foreignFirewall.ts';
+import { listNft } from '../network/nft.ts';
 import { examineJail } from '../vmm/jail/examine.ts';
 import { type ProbeDeps, probeAccelerator } from '../vmm/qemu/accelerator.ts';
 import { fileIdentity, qemuVersion } from '../vmm/qemu/findQemu.ts';
@@ -76,7 +78,7 @@ export function systemEngine(
         ...defaults,
       };
     },
-    doctor: (signal) =>
+    doctor: (caller, signal) =>
       examineHost(
         {
           ...deps.paths,
@@ -90,6 +92,10 @@ export function systemEngine(
             return { accelerator, ...(reason !== undefined && { reason }) };
           },
           jail: async (until) => await examineJail(await deps.vmm(until), until),
+          closedChains: async () => {
+            using netns = caller.openNetns();
+            return closedChains(await listNft(netns, ['ruleset']));
+          },
           shareServer: deps.shareServer,
           damages,
         },

@@ -1,6 +1,7 @@
 import { Option } from 'commander';
 import { printable } from '../../base/text.ts';
 import type { DoctorCheck } from '../../runtime/views.ts';
+import { openCaller } from '../caller.ts';
 import { exitCodes } from '../exitCodes.ts';
 import { lineJson } from '../render/json.ts';
 import type { Verb } from '../verb.ts';
@@ -18,7 +19,8 @@ export const doctor: Verb = {
     const { format } = command.opts<DoctorFlags>();
     const engine = await context.deps.engine();
     let code: number = exitCodes.ok;
-    for await (const check of engine.system.doctor(context.signal)) {
+    using caller = openCaller(context);
+    for await (const check of engine.system.doctor(caller, context.signal)) {
       await context.print(format === 'json' ? `${lineJson(check)}\n` : describeCheck(check));
       if (check.status === 'fail') code = exitCodes.failed;
     }

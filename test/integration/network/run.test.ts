@@ -229,6 +229,31 @@ describe('hrun run with a network', () => {
     }
   });
 
+  it('is cut off by a firewall like Docker’s, which doctor tells of, with what mends it', async () => {
+    await using _server = await serveIn(world.netns, 80, (socket) => void socket.end('80\n'));
+    const finding = async () => {
+      const checks = (await host.hrun(['doctor', '--format', 'json'])).stdout.trim().split('\n');
+      return checks.map((line) => JSON.parse(line)).find(({ name }) => name === 'firewall');
+    };
+    expect(await finding()).to.include({ status: 'ok' });
+    try {
+      netns.run('iptables', '-P', 'FORWARD', 'DROP');
+      netns.run('iptables', '-N', 'DOCKER-USER');
+      netns.run('iptables', '-A', 'DOCKER-USER', '-j', 'RETURN');
+      netns.run('iptables', '-I', 'FORWARD', '-j', 'DOCKER-USER');
+      const ask = 'nc -w 2 192.0.2.2 80 </dev/null || echo nothing';
+      expect((await sh(ask)).stdout).to.equal('nothing\n');
+      const { status, detail, remedy } = await finding();
+      expect(status).to.equal('warn');
+      expect(detail).to.contain('ip filter FORWARD');
+      netns.run('sh', '-c', remedy);
+      expect((await sh(ask)).stdout).to.equal('80\n');
+      expect(await finding()).to.include({ status: 'ok' });
+    } finally {
+      netns.run('nft', 'delete', 'table', 'ip', 'filter');
+    }
+  });
+
   it('goes on over a crash of the daemon, and is cleaned up by the next', async () => {
     await startServer('web', '-p', '8080:80');
     const pid = await host.daemonPid();
