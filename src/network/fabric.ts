@@ -5,7 +5,8 @@ import type { Log } from '../base/log.ts';
 import { Mutex } from '../base/mutex.ts';
 import { writeStateFile } from '../base/stateFile.ts';
 import type { NetNamespace } from '../sys/netNamespace.ts';
-import { openTap, type Tap } from '../sys/tap.ts';
+import { openTap } from '../sys/tap.ts';
+import { type Attached, type AttachRequest, ipv4Only, type NewlyAttached } from './attachRequest.ts';
 import {
   addPort,
   type ChangedSettings,
@@ -38,35 +39,6 @@ export interface FabricDeps {
   /** Name of the firewall's tables, ours alone. */
   readonly table: string;
   readonly log: Pick<Log, 'debug' | 'warn'>;
-}
-
-/** What a guest wants of a network. */
-export interface AttachRequest {
-  readonly network: NetworkDefinition;
-  /** Id of the container. */
-  readonly container: string;
-  /** Which of the microVM's network devices it is to be. */
-  readonly slot: number;
-  readonly mac?: string;
-  readonly ipv4?: string;
-  readonly ipv6?: string;
-  /** Lower case, its own first. */
-  readonly names: readonly string[];
-  readonly ports: readonly PortWish[];
-  readonly egress?: Endpoint['egress'];
-  readonly rateBytes?: number;
-  readonly upstream: readonly string[];
-}
-
-/** A guest's place in a network. Disposing gives it back. */
-export interface Attached extends AsyncDisposable {
-  readonly endpoint: Endpoint;
-  readonly network: NetworkDefinition;
-}
-
-export interface NewlyAttached extends Attached {
-  /** For `MicroVm.plugNic`; to be closed once plugged. */
-  readonly tap: Tap;
 }
 
 type Found = ReturnType<typeof addressesIn>[number];
@@ -412,17 +384,6 @@ export class Fabric {
   #hasIPv6({ gateway6 }: NetworkDefinition): boolean {
     return gateway6 !== undefined && hasIPv6(this.netns);
   }
-}
-
-/** Of a network without IPv6: who asks the host by IPv6 is refused, instead of waiting for an answer. */
-function ipv4Only(wish: PortWish, { name }: NetworkDefinition): PortWish {
-  if (wish.hostIp === '') return { ...wish, hostIp: '0.0.0.0' };
-  if (!wish.hostIp.includes(':')) return wish;
-  throw new HrunError(
-    'INVALID_ARGUMENT',
-    `port ${wish.guestPort} cannot be published at [${wish.hostIp}]: network ${name} has no IPv6`,
-    { hint: 'create the network with --ipv6' },
-  );
 }
 
 const watchAfterMs = 1000;

@@ -1,7 +1,7 @@
 import { HrunError, isHrunError } from '../base/errors.ts';
 import { type AttachedPlace, guestInterfaces, mainPlace } from '../network/attachedInterface.ts';
+import type { Attached, NewlyAttached } from '../network/attachRequest.ts';
 import type { ContainerNetwork } from '../network/containerNetwork.ts';
-import type { Attached, NewlyAttached } from '../network/fabric.ts';
 import { readIp } from '../network/ipAddress.ts';
 import type { NetworkDefinition } from '../network/networkDefinition.ts';
 import { userNetworkName } from '../network/userNetwork.ts';

@@ -37,7 +37,7 @@ describe('networks of the user', () => {
     await host.ok(['run', '-d', '--rm', '--name', name, ...flags, 'busybox', 'sh', '-c', script]);
     for (let said = ''; !said.includes('ready'); ) said = await host.ok(['logs', name]);
   }
-  const ask = (address: string, port: number) => `nc -w 5 ${address} ${port} </dev/null || echo refused`;
+  const ask = (address: string, port: number) => `nc -w 30 ${address} ${port} </dev/null || echo refused`;
   const sh = (script: string, ...flags: string[]) =>
     host.hrun(['run', '--rm', ...flags, 'busybox', 'sh', '-c', script]);
   /** What a container of a network is told by another. */
