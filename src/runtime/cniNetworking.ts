@@ -1,13 +1,7 @@
 import { HrunError } from '../base/errors.ts';
+import { type CniWishes, cniCapabilities } from '../network/cni/cniCapabilities.ts';
 import { findCniConfig } from '../network/cni/cniConfig.ts';
-import {
-  type CniRecord,
-  type CniRun,
-  cniAdd,
-  cniCheck,
-  cniDelete,
-  portMappings,
-} from '../network/cni/cniNetwork.ts';
+import { type CniRecord, type CniRun, cniAdd, cniCheck, cniDelete } from '../network/cni/cniNetwork.ts';
 import { findNamespace } from '../network/findNamespace.ts';
 import { plumbNamespace } from '../network/plumbNamespace.ts';
 import { type NetNamespace, newNetNamespace } from '../sys/netNamespace.ts';
@@ -40,7 +34,7 @@ export async function openCniNetworking(
     path: [...deps.config.cniPath],
     hostNetns: host.identity,
     netns: netns.identity,
-    capabilities: { portMappings: portMappings(fixedPorts(record)) },
+    capabilities: cniCapabilities(cniConfig, wishesOf(record)),
     result: undefined,
   };
   // so that the next daemon undoes what this one could not
@@ -56,18 +50,23 @@ export async function openCniNetworking(
     ),
   );
   const plumbed = undo.use(plumbNamespace(netns));
-  const [nic] = plumbed.nics;
-  if (nic === undefined) throw new HrunError('NETWORK_FAILED', `CNI network ${configName} made no interface`);
+  const { nics } = plumbed;
+  if (nics.length === 0) throw new HrunError('NETWORK_FAILED', `CNI network ${configName} made no interface`);
   const servers = config.network.dns.length > 0 ? config.network.dns : resolvConf.servers;
   const withServers = { ...config, network: { ...config.network, dns: [...servers] } };
   const owned = undo.move();
   return {
     names: nameFiles(withServers, { endpoints: [], gateway: undefined, hostSearch: resolvConf.search }),
     async connect(guest, signal) {
-      await guest.vm.plugNic(0, { kind: 'tap', fd: nic.tap.fd }, signal);
-      nic.tap[Symbol.dispose]();
+      const { nicSlots = 1 } = deps.store.known(id).state;
+      if (nics.length > nicSlots) throw tooMany(configName, nics.length, nicSlots);
+      for (const [slot, { tap }] of nics.entries()) {
+        await guest.vm.plugNic(slot, { kind: 'tap', fd: tap.fd }, signal);
+        tap[Symbol.dispose]();
+      }
       const { client } = await guest.agent(signal);
-      await configureGuestNetwork(client, [nic.guest], signal);
+      const interfaces = nics.map((nic) => nic.guest);
+      await configureGuestNetwork(client, interfaces, signal);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
@@ -108,6 +107,20 @@ async function deleteOrTell(cni: CniRecord, run: CniRun, { log }: CniDeps): Prom
   await cniDelete(cni, run).catch((error: unknown) =>
     log.warn({ container: run.containerId, err: error }, 'a CNI plugin could not undo its work'),
   );
+}
+
+function tooMany(network: string, count: number, most: number): HrunError {
+  return new HrunError(
+    'NETWORK_FAILED',
+    `CNI network ${network} made ${count} interfaces, and the microVM has ${most} network devices`,
+  );
+}
+
+function wishesOf(record: ContainerRecord): CniWishes {
+  const { connections, rateBytes } = record.config.network;
+  const [{ aliases = [], ipv4, ipv6, mac } = {}] = connections;
+  const addresses = [ipv4, ipv6].flatMap((address) => address ?? []);
+  return { ports: fixedPorts(record), aliases, addresses, mac, rateBytes };
 }
 
 /** Plugins choose no ports. @throws HrunError INVALID_ARGUMENT */

@@ -215,6 +215,11 @@ export function checkConnections(
   const most = mostNicSlots(false);
   if (connections.length > most) throw tooManyNetworks(connections.length, most);
   if (isUserNetwork(network)) checkUserNetwork(network);
+  if (cniNameOf(network) !== undefined && network.egress !== undefined) {
+    throw new HrunError('INVALID_ARGUMENT', `network ${connections[0]?.network} knows no --egress`, {
+      hint: 'what may be reached is the affair of its plugins',
+    });
+  }
   if (connections.length === 0 && ports.length > 0) {
     throw new HrunError('INVALID_ARGUMENT', 'ports cannot be published without a network', {
       hint: 'leave --network none, or --publish, away',

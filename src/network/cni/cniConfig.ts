@@ -7,6 +7,8 @@ const Plugin = z.looseObject({ type: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-
 const ConfigList = z.object({
   cniVersion: z.string().default('0.3.1'),
   name: z.string().min(1),
+  /** Plugins that cannot tell whether their work is still there. */
+  disableCheck: z.boolean().optional(),
   plugins: z.array(Plugin).min(1),
 });
 /** A network configuration list (CNI specification, section 1). */

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { NetNamespace } from '../../sys/netNamespace.ts';
-import type { PublishedPort } from '../endpoint.ts';
+import { declares } from './cniCapabilities.ts';
 import type { CniConfig } from './cniConfig.ts';
 import { runPlugin } from './runPlugin.ts';
 
@@ -11,6 +11,7 @@ export const CniRecordSchema = z.object({
   config: z.object({
     cniVersion: z.string(),
     name: z.string(),
+    disableCheck: z.boolean().optional(),
     plugins: z.array(z.looseObject({ type: z.string() })),
   }),
   /** Directories of the plugins. */
@@ -24,6 +25,11 @@ export const CniRecordSchema = z.object({
   result: z.unknown(),
 });
 export type CniRecord = z.infer<typeof CniRecordSchema>;
+
+/** As far as it is read here. */
+const Result = z.looseObject({
+  interfaces: z.array(z.looseObject({ sandbox: z.string().optional() })),
+});
 
 export interface CniRun {
   readonly host: NetNamespace;
@@ -40,8 +46,12 @@ export async function cniAdd(record: CniRecord, run: CniRun): Promise<unknown> {
   return result;
 }
 
-/** Asks all plugins whether what they did is still there. @throws HrunError NETWORK_FAILED */
+/**
+ * Asks all plugins whether what they did is still there, where the specification lets a runtime ask.
+ * @throws HrunError NETWORK_FAILED
+ */
 export async function cniCheck(record: CniRecord, run: CniRun): Promise<void> {
+  if (record.config.disableCheck === true || !knowsCheck(record.config)) return;
   for (const plugin of record.config.plugins) await call('CHECK', plugin, record, record.result, run);
 }
 
@@ -49,19 +59,17 @@ export async function cniCheck(record: CniRecord, run: CniRun): Promise<void> {
 export async function cniDelete(record: CniRecord, run: CniRun): Promise<void> {
   const failures: unknown[] = [];
   for (const plugin of record.config.plugins.toReversed()) {
-    await call('DEL', plugin, record, record.result, run).catch((error: unknown) => failures.push(error));
+    // before there was CHECK, a plugin had to undo its work without
+    const result = knowsCheck(record.config) ? record.result : undefined;
+    await call('DEL', plugin, record, result, run).catch((error: unknown) => failures.push(error));
   }
   if (failures.length > 0) throw failures[0];
 }
 
-/** The capability portMappings, for `portmap`. */
-export function portMappings(ports: readonly PublishedPort[]): object[] {
-  return ports.map(({ hostIp, hostPort, guestPort, protocol }) => ({
-    hostPort,
-    containerPort: guestPort,
-    protocol,
-    ...(hostIp !== '' && { hostIP: hostIp }),
-  }));
+/** Version 0.4.0 of the specification brought CHECK, and the result for DEL. */
+function knowsCheck({ cniVersion }: CniConfig): boolean {
+  const [major = 0, minor = 0] = cniVersion.split('.').map(Number);
+  return major > 0 || minor >= 4;
 }
 
 async function call(
@@ -73,29 +81,33 @@ async function call(
 ): Promise<unknown> {
   const { capabilities: wanted, ...own } = plugin;
   const runtimeConfig = Object.fromEntries(
-    Object.entries(capabilities).filter(([name]) => isWanted(wanted, name)),
+    Object.entries(capabilities).filter(([name]) => declares(wanted, name)),
   );
+  const netnsPath = netns === undefined ? '' : `/proc/${process.pid}/fd/${netns.fd}`;
   return await runPlugin(host, {
     type: plugin.type,
     command,
     path,
     containerId,
-    netnsPath: netns === undefined ? '' : `/proc/${process.pid}/fd/${netns.fd}`,
+    netnsPath,
     interfaceName,
     config: {
       ...own,
       cniVersion: config.cniVersion,
       name: config.name,
       ...(Object.keys(runtimeConfig).length > 0 && { runtimeConfig }),
-      ...(prevResult !== undefined && { prevResult }),
+      ...(prevResult !== undefined && { prevResult: withSandbox(prevResult, netnsPath) }),
     },
   });
 }
 
-function isWanted(capabilities: unknown, name: string): boolean {
-  return (
-    typeof capabilities === 'object' &&
-    capabilities !== null &&
-    Object.entries(capabilities).some(([key, value]) => key === name && value === true)
-  );
+/**
+ * The result with the path that the container's namespace has now: another daemon has it open as another file, and plugins
+ * compare.
+ */
+function withSandbox(result: unknown, path: string): unknown {
+  const parsed = Result.safeParse(result);
+  if (!parsed.success || path === '') return result;
+  const interfaces = parsed.data.interfaces.map((one) => (one.sandbox ? { ...one, sandbox: path } : one));
+  return { ...parsed.data, interfaces };
 }
