@@ -41,6 +41,10 @@ export interface UserNetworkRequest {
   readonly names: readonly string[];
   readonly ports: readonly PortWish[];
   readonly egress?: Endpoint['egress'];
+  /** Most bytes per second in each direction. */
+  readonly rateBytes?: number;
+  /** Name servers that the guest asks instead. */
+  readonly dns: readonly string[];
   /** Name servers, as the caller's namespace has them. */
   readonly upstream: readonly string[];
 }
@@ -81,6 +85,7 @@ export async function openUserNetwork(
     names: [...request.names],
     ports,
     ...(request.egress && { egress: request.egress }),
+    ...(request.rateBytes !== undefined && { rateBytes: request.rateBytes }),
     upstream: [...request.upstream],
   };
   const servers = nameServersFor(families, request.upstream);
@@ -90,6 +95,8 @@ export async function openUserNetwork(
     arguments: passtArguments(families, ports, servers, uid),
     uid: uid ?? null,
     allow: request.egress?.allow ?? null,
+    servers: request.dns.length > 0 ? request.dns : servers.map(({ asked }) => asked),
+    rate: request.rateBytes ?? null,
   };
   await using undo = new AsyncDisposableStack();
   const [cable, other] = descriptorPair();

@@ -38,8 +38,10 @@ export async function openUserNetworking(
     id,
     names: [name],
     ports: network.ports,
+    dns: network.dns,
     upstream: host.servers,
     ...(network.egress && { egress: network.egress }),
+    ...(network.rateBytes !== undefined && { rateBytes: network.rateBytes }),
   };
   const opened = undo.use(
     await openUserNetwork(
@@ -70,7 +72,7 @@ export async function openUserNetworking(
 }
 
 /** @throws HrunError INVALID_ARGUMENT naming what only a network of root's can do */
-export function checkUserNetwork({ connections: [first], egress, rateBytes }: ContainerNetwork): void {
+export function checkUserNetwork({ connections: [first] }: ContainerNetwork): void {
   if (first === undefined) return;
   const { ipv4, ipv6, mac, aliases } = first;
   const wishes: readonly (readonly [string, boolean])[] = [
@@ -78,8 +80,6 @@ export function checkUserNetwork({ connections: [first], egress, rateBytes }: Co
     ['--ip6', ipv6 !== undefined],
     ['--mac-address', mac !== undefined],
     ['--network-alias', aliases.length > 0],
-    ['--net-rate', rateBytes !== undefined],
-    ['--egress with names', egress?.allow.some((allowance) => allowance.name !== undefined) === true],
   ];
   const [unknown] = wishes.find(([, wished]) => wished) ?? [];
   if (unknown === undefined) return;

@@ -4,10 +4,14 @@
 //! connection: when QEMU ends, so does the gate, and with the gate passt.
 
 mod acknowledge;
+mod dns;
 mod frames;
+mod names;
+mod pace;
 mod packet;
 mod plan;
 mod policy;
+mod reply;
 
 use std::env;
 use std::io::Write;
@@ -29,6 +33,7 @@ use crate::failure::{Doing, FAILED, Failure};
 use crate::{identity, sys};
 use acknowledge::acknowledgement;
 use frames::{Sink, pass_on};
+use pace::Pace;
 use plan::Plan;
 use policy::Policy;
 
@@ -59,7 +64,7 @@ fn run() -> Result<(), Failure> {
     let host = start_passt(&plan)?;
     become_nobody(&plan)?;
     sys::write_fully(sys::stdio(1), b"ready\n").doing(|| "telling the daemon".into())?;
-    relay(guest, host, plan.policy);
+    relay(guest, host, plan.policy, plan.rate);
     await_passt();
     Ok(())
 }
@@ -92,24 +97,29 @@ fn become_nobody(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Until either end is gone. What one direction learns of peers is what the other one lets answers pass by.
-fn relay(guest: UnixStream, host: UnixStream, policy: Policy) {
+fn relay(guest: UnixStream, host: UnixStream, policy: Policy, rate: Option<u64>) {
     let (Ok(to_guest), Ok(to_host)) = (guest.try_clone(), host.try_clone()) else {
         return;
     };
     let (to_guest, to_host) = (Sink::new(to_guest), Sink::new(to_host));
     thread::scope(|threads| {
         threads.spawn(|| {
-            pass_on(&guest, &to_host, |frame| {
+            pass_on(&guest, &to_host, Pace::new(rate), |frame| {
                 let passes = policy.lets_out(frame);
-                if let (true, Some(third)) = (passes, acknowledgement(frame)) {
+                let said = if passes {
+                    acknowledgement(frame)
+                } else {
+                    policy.refusal(frame)
+                };
+                if let Some(said) = said {
                     // A guest that is gone is noticed at the next read.
-                    to_guest.put(&third);
+                    to_guest.put(&said);
                 }
                 passes
             });
             hang_up(&guest, &host);
         });
-        pass_on(&host, &to_guest, |frame| {
+        pass_on(&host, &to_guest, Pace::new(rate), |frame| {
             policy.saw_coming(frame);
             true
         });

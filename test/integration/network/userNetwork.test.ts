@@ -62,8 +62,8 @@ describe('hrun run with the network user', () => {
     for (let said = ''; !said.includes('ready'); ) said = await host.ok(['logs', 'web']);
   }
   /** With stdin kept open: passt of 2023 does not tell who has hung up about the end of the other side. */
-  const ask = (address: string) =>
-    `{ test -p /f || mkfifo /f; exec 3<>/f; echo >&3; nc -w 3 ${address} 8000 <&3 || echo refused; }`;
+  const ask = (address: string, seconds = 3) =>
+    `{ test -p /f || mkfifo /f; exec 3<>/f; echo >&3; nc -w ${seconds} ${address} 8000 <&3 || echo refused; }`;
   const runUser = (flags: readonly string[], script: string) =>
     host.ok(['run', '--rm', '--network', 'user', ...flags, 'busybox', 'sh', '-c', script]);
 
@@ -115,6 +115,37 @@ describe('hrun run with the network user', () => {
     expect(second).to.match(/^you are /);
   });
 
+  it('opens the way to a name that is allowed once it was looked up, and tells no other name', async () => {
+    await using server = await nameServerIn(netns.netns, hostAddress, {
+      'good.example': hostAddress,
+      'bad.example': hostAddress,
+    });
+    const asks = [ask(hostAddress), ask('good.example', 30), ask(hostAddress, 30), ask('bad.example')].join(
+      '; ',
+    );
+    const flags = ['--dns', hostAddress, '--egress', 'allow=good.example:8000'];
+    const said = await runUser(flags, `${asks}; nc -w 3 ${hostAddress} 8002 </dev/null || echo refused`);
+    const reached = `you are ::ffff:${hostAddress}`;
+    expect(said.split('\n')).to.deep.equal(['refused', reached, reached, 'refused', 'refused']);
+    expect(server.asked).to.include('good.example').and.not.include('bad.example');
+    expect(await runUser(['--dns', hostAddress], ask('bad.example', 30))).to.equal(reached);
+  });
+
+  it('is kept to its rate', async () => {
+    const bytes = 400_000;
+    await using _server = await serveIn(
+      netns.netns,
+      8001,
+      (socket) => void socket.end(Buffer.alloc(bytes, 'x')),
+    );
+    const fetch = `mkfifo /f; exec 3<>/f; nc ${hostAddress} 8001 <&3 | wc -c`;
+    const script = `start=$(date +%s); ${fetch}; echo $(( $(date +%s) - start ))`;
+    const [count, seconds] = (await runUser(['--net-rate', '50k'], script)).split('\n').map(Number);
+    expect(count).to.equal(bytes);
+    // at that rate it takes nearly eight seconds; without it none
+    expect(seconds).to.be.greaterThan(4);
+  });
+
   it('goes on when the daemon is killed, and ends with its container', async () => {
     await host.ok(['run', '-d', '--name', 'web', '--network', 'user', 'busybox', 'sleep', '1000']);
     process.kill(await host.daemonPid(), 'SIGKILL');
@@ -124,8 +155,6 @@ describe('hrun run with the network user', () => {
   it('refuses what only a bridge can', async () => {
     for (const [flags, text] of [
       [['--ip', '10.0.2.99'], 'knows no --ip'],
-      [['--net-rate', '1m'], 'knows no --net-rate'],
-      [['--egress', 'allow=example.com'], 'knows no --egress with names'],
       [['-p', '80:80/sctp'], 'sctp'],
     ] as const) {
       const { code, stderr } = await host.hrun([

@@ -1,9 +1,10 @@
-use super::packet::{ETHERNET, SYN_ACK, tcp_of};
+use super::packet::{Packet, SYN_ACK, parse, tcp_of};
+use super::reply::reply;
 
 const ACK: u8 = 0x10;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
 const TCP_HEADER: usize = 20;
+/// Where in the header it is.
+const CHECKSUM: usize = 16;
 const TCP: u8 = 6;
 /// As little as lets a server say its first words, whatever scale passt has asked for: passt tells its own window then.
 const WINDOW: u16 = 512;
@@ -12,10 +13,11 @@ const WINDOW: u16 = 512;
 /// the first data, so that no server that speaks first would ever be heard; a second one does not matter. Its frame,
 /// after its length.
 pub fn acknowledgement(frame: &[u8]) -> Option<Vec<u8>> {
-    let (ip, tcp) = tcp_of(frame)?;
+    let tcp = tcp_of(frame)?;
     if tcp[13] & SYN_ACK != SYN_ACK {
         return None;
     }
+    let Packet::Ip(packet) = parse(frame)? else { return None };
     let mut segment = [0; TCP_HEADER];
     segment[0..2].copy_from_slice(&tcp[2..4]);
     segment[2..4].copy_from_slice(&tcp[0..2]);
@@ -25,57 +27,14 @@ pub fn acknowledgement(frame: &[u8]) -> Option<Vec<u8>> {
     segment[12] = (TCP_HEADER as u8 / 4) << 4;
     segment[13] = ACK;
     segment[14..16].copy_from_slice(&WINDOW.to_be_bytes());
-    let packet = if ip[0] >> 4 == 4 {
-        ipv4(ip, segment)
-    } else {
-        ipv6(ip, segment)
-    };
-    let length = (ETHERNET + packet.len()) as u32;
-    let [to, from, kind] = [&frame[0..6], &frame[6..12], &frame[12..ETHERNET]];
-    Some([&length.to_be_bytes(), from, to, kind, &packet].concat())
-}
-
-fn ipv4(of: &[u8], mut segment: [u8; TCP_HEADER]) -> Vec<u8> {
-    let mut header = [0; IPV4_HEADER];
-    header[0] = 0x45;
-    header[2..4].copy_from_slice(&((IPV4_HEADER + TCP_HEADER) as u16).to_be_bytes());
-    header[6] = 0x40;
-    header[8..10].copy_from_slice(&[64, TCP]);
-    header[12..16].copy_from_slice(&of[16..20]);
-    header[16..20].copy_from_slice(&of[12..16]);
-    let sum = checksum(&[&header]);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    let sum = checksum(&[&header[12..20], &[0, TCP, 0, TCP_HEADER as u8], &segment]);
-    segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    [&header[..], &segment].concat()
-}
-
-fn ipv6(of: &[u8], mut segment: [u8; TCP_HEADER]) -> Vec<u8> {
-    let mut header = [0; IPV6_HEADER];
-    header[0] = 0x60;
-    header[4..8].copy_from_slice(&[0, TCP_HEADER as u8, TCP, 64]);
-    header[8..24].copy_from_slice(&of[24..40]);
-    header[24..40].copy_from_slice(&of[8..24]);
-    let sum = checksum(&[&header[8..40], &[0, TCP_HEADER as u8, 0, TCP], &segment]);
-    segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    [&header[..], &segment].concat()
-}
-
-/// RFC 1071, over parts of even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let words = parts.iter().flat_map(|part| part.chunks_exact(2));
-    let mut sum: u32 = words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    Some(reply(frame, &packet, TCP, segment.to_vec(), CHECKSUM))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::packet::ETHERNET;
     use super::super::packet::tests::{ipv4_frame, ipv6_frame, tcp};
+    use super::super::reply::checksum;
     use super::*;
 
     fn syn_ack() -> Vec<u8> {

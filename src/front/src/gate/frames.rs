@@ -2,6 +2,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
+use super::pace::Pace;
+
 /// Each frame comes after its length, four bytes, big endian: the form of QEMU's stream sockets and of passt.
 const PREFIX: usize = 4;
 /// An Ethernet frame with the largest IP packet, and room for a tag.
@@ -24,8 +26,9 @@ impl Sink {
     }
 }
 
-/// Passes frames on until an end is gone or says something that is no frame. `lets` decides on each.
-pub fn pass_on(mut from: &UnixStream, to: &Sink, mut lets: impl FnMut(&[u8]) -> bool) {
+/// Passes frames on, not faster than `pace`, until an end is gone or says something that is no frame. `lets` decides on
+/// each.
+pub fn pass_on(mut from: &UnixStream, to: &Sink, mut pace: Pace, mut lets: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; BUFFER];
     let mut filled = 0;
     loop {
@@ -41,6 +44,7 @@ pub fn pass_on(mut from: &UnixStream, to: &Sink, mut lets: impl FnMut(&[u8]) -> 
         }
         buffer.copy_within(taken..filled, 0);
         filled -= taken;
+        pace.wait(passing, from);
     }
 }
 
@@ -103,7 +107,7 @@ mod tests {
     fn a_frame_that_arrives_byte_by_byte_arrives() {
         let (writer, from) = UnixStream::pair().unwrap();
         let (to, mut reader) = UnixStream::pair().unwrap();
-        let passing = std::thread::spawn(move || pass_on(&from, &Sink::new(to), |_| true));
+        let passing = std::thread::spawn(move || pass_on(&from, &Sink::new(to), Pace::new(None), |_| true));
         let whole = framed(&[b"hello", &[7; MOST_BYTES]]);
         let sent = whole.clone();
         std::thread::spawn(move || {

@@ -4,6 +4,7 @@ pub const ETHERNET: usize = 14;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+pub const UDP_HEADER: usize = 8;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 pub const SYN_ACK: u8 = SYN | ACK;
@@ -48,20 +49,34 @@ pub fn parse(frame: &[u8]) -> Option<Packet> {
     }
 }
 
-/// The packet and the header of the TCP segment in it, where there is a whole one.
-pub fn tcp_of(frame: &[u8]) -> Option<(&[u8], &[u8; 20])> {
+/// The header of the TCP segment in a frame, where there is a whole one.
+pub fn tcp_of(frame: &[u8]) -> Option<&[u8; 20]> {
     let Packet::Ip(packet) = parse(frame)? else {
         return None;
     };
     let Transport::Tcp { .. } = packet.transport else {
         return None;
     };
+    segment_of(frame, &packet)?.first_chunk()
+}
+
+/// What a datagram carries.
+pub fn datagram_of<'a>(frame: &'a [u8], packet: &IpPacket) -> Option<&'a [u8]> {
+    let Transport::Udp { .. } = packet.transport else {
+        return None;
+    };
+    let segment = segment_of(frame, packet)?;
+    let length = usize::from(u16::from_be_bytes([*segment.get(4)?, *segment.get(5)?]));
+    segment.get(UDP_HEADER..length)
+}
+
+fn segment_of<'a>(frame: &'a [u8], packet: &IpPacket) -> Option<&'a [u8]> {
     let body = frame.get(ETHERNET..)?;
     let header = match packet.source {
         IpAddr::V4(_) => usize::from(body[0] & 0x0f) * 4,
         IpAddr::V6(_) => 40,
     };
-    Some((body, body.get(header..)?.first_chunk()?))
+    body.get(header..)
 }
 
 fn ipv4(body: &[u8]) -> Option<IpPacket> {
@@ -147,7 +162,13 @@ pub mod tests {
     }
 
     pub fn udp(source: u16, destination: u16) -> Vec<u8> {
-        [source.to_be_bytes(), destination.to_be_bytes(), [0, 8], [0, 0]].concat()
+        datagram(source, destination, &[])
+    }
+
+    pub fn datagram(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
+        let length = (UDP_HEADER + data.len()) as u16;
+        let header = [source, destination, length, 0].map(u16::to_be_bytes).concat();
+        [&header, data].concat()
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::names::Names;
 use super::packet::{IpPacket, Packet, Transport, parse};
 
 /// How long a guest may answer somebody who sent it a datagram.
@@ -54,6 +55,8 @@ impl Range {
 pub struct Policy {
     /// `None`: everything but what nobody may without being allowed it.
     allowed: Option<Vec<Range>>,
+    /// Of a closed guest.
+    names: Names,
     /// Who sent datagrams to which port of the guest, and when last.
     peers: Mutex<HashMap<(SocketAddr, u16), Instant>>,
 }
@@ -62,13 +65,15 @@ impl Policy {
     pub fn open() -> Policy {
         Policy {
             allowed: None,
+            names: Names::default(),
             peers: Mutex::default(),
         }
     }
 
-    pub fn closed(allowed: Vec<Range>) -> Policy {
+    pub fn closed(allowed: Vec<Range>, names: Names) -> Policy {
         Policy {
             allowed: Some(allowed),
+            names,
             peers: Mutex::default(),
         }
     }
@@ -78,16 +83,12 @@ impl Policy {
         match parse(frame) {
             None => false,
             Some(Packet::Arp) => true,
-            Some(Packet::Ip(packet)) => self.lets_packet_out(&packet),
+            Some(Packet::Ip(packet)) => self.lets_packet_out(frame, &packet),
         }
     }
 
-    fn lets_packet_out(&self, packet: &IpPacket) -> bool {
-        let to = |ranges: &[(IpAddr, u8)]| {
-            ranges
-                .iter()
-                .any(|&(base, length)| within(packet.destination, base, length))
-        };
+    fn lets_packet_out(&self, frame: &[u8], packet: &IpPacket) -> bool {
+        let to = |ranges: &[(IpAddr, u8)]| is_in(packet.destination, ranges);
         if to(OF_THE_HOST) {
             return false;
         }
@@ -96,8 +97,16 @@ impl Policy {
         }
         match &self.allowed {
             None => !to(METADATA),
-            Some(allowed) => allowed.iter().any(|range| range.holds(packet)) || self.is_answer(packet),
+            Some(allowed) if allowed.iter().any(|range| range.holds(packet)) => true,
+            // what one asks is no answer to what it has answered
+            Some(_) if self.names.is_asked(packet) => self.names.may_ask(frame, packet),
+            Some(_) => self.names.open(packet) || self.is_answer(packet),
         }
+    }
+
+    /// What a guest is told, after its length, instead of a frame that does not pass.
+    pub fn refusal(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.names.refusal(frame)
     }
 
     fn is_answer(&self, packet: &IpPacket) -> bool {
@@ -112,7 +121,7 @@ impl Policy {
         }
     }
 
-    /// Remembers who sent a datagram to the guest.
+    /// Remembers who sent a datagram to the guest, and what it says of names.
     pub fn saw_coming(&self, frame: &[u8]) {
         if self.allowed.is_none() {
             return;
@@ -121,6 +130,8 @@ impl Policy {
         let Transport::Udp { source, destination } = packet.transport else {
             return;
         };
+        let never = |address| is_in(address, OF_THE_HOST) || is_in(address, METADATA);
+        self.names.learn(frame, &packet, never);
         let mut peers = self.peers.lock().expect("no thread of the gate panics");
         if peers.len() >= MOST_PEERS {
             let middle = middle_of(peers.values().copied().collect());
@@ -133,6 +144,10 @@ impl Policy {
 fn middle_of(mut times: Vec<Instant>) -> Instant {
     times.sort_unstable();
     times[times.len() / 2]
+}
+
+fn is_in(address: IpAddr, ranges: &[(IpAddr, u8)]) -> bool {
+    ranges.iter().any(|&(base, length)| within(address, base, length))
 }
 
 fn within(address: IpAddr, base: IpAddr, length: u8) -> bool {
@@ -192,10 +207,8 @@ mod tests {
 
     #[test]
     fn a_closed_guest_begins_only_what_is_on_its_list() {
-        let policy = Policy::closed(vec![
-            range("192.0.2.0", 24, Some(443)),
-            range("169.254.169.254", 32, None),
-        ]);
+        let ranges = vec![range("192.0.2.0", 24, Some(443)), range("169.254.169.254", 32, None)];
+        let policy = Policy::closed(ranges, Names::default());
         assert!(policy.lets_out(&opening([192, 0, 2, 9], 443)));
         assert!(policy.lets_out(&opening([169, 254, 169, 254], 80)));
         assert!(!policy.lets_out(&opening([192, 0, 2, 9], 80)));
@@ -204,7 +217,7 @@ mod tests {
         let mut fragment = opening([192, 0, 2, 9], 443);
         fragment[21] = 1;
         assert!(!policy.lets_out(&fragment));
-        let none = Policy::closed(Vec::new());
+        let none = Policy::closed(Vec::new(), Names::default());
         assert!(!none.lets_out(&opening([192, 0, 2, 9], 443)));
         let mut arp = vec![0; 42];
         arp[12..14].copy_from_slice(&[8, 6]);
@@ -213,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_closed_guest_answers_those_who_spoke_to_it() {
-        let policy = Policy::closed(Vec::new());
+        let policy = Policy::closed(Vec::new(), Names::default());
         let peer = [203, 0, 113, 5];
         assert!(policy.lets_out(&ipv4_frame(6, GUEST, peer, &tcp(5000, SYN | ACK))));
         let answer = ipv4_frame(17, GUEST, peer, &udp(53, 5000));
@@ -226,7 +239,7 @@ mod tests {
 
     #[test]
     fn remembers_only_so_many() {
-        let policy = Policy::closed(Vec::new());
+        let policy = Policy::closed(Vec::new(), Names::default());
         for port in 0..=u16::try_from(MOST_PEERS).unwrap() {
             policy.saw_coming(&ipv4_frame(17, [203, 0, 113, 5], GUEST, &udp(port, 53)));
         }
