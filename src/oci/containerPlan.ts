@@ -1,6 +1,5 @@
 import type { GuestContainer, GuestHook, GuestIdMapping, GuestSeccomp } from './guestRequest.ts';
 import type { IdMappingSpec, LinuxSpec, SeccompSpec } from './linuxSpec.ts';
-import type { ResourcesSpec } from './resourcesSpec.ts';
 import type { HookSpec, RuntimeSpec } from './runtimeSpec.ts';
 import { planDevices } from './specDevices.ts';
 import { invalidField, refuseFields } from './specFailure.ts';
@@ -11,32 +10,14 @@ import { guestResourcesOf } from './specResources.ts';
 import { stateJson } from './stateJson.ts';
 import { type HostVm, hostVmOf } from './vmSpec.ts';
 
-/** What of a config.json is the host's business. Nothing of it has been looked at on the host yet. */
+/** What of a config.json the host decides first. Nothing of it has been looked at on the host yet. */
 export interface HostPlan {
   /** `path` as in config.json: a relative one starts at the bundle. */
   readonly root: { readonly path: string; readonly readonly: boolean };
-  readonly binds: readonly HostBind[];
-  /** Places inside the root that must exist before it becomes read-only: what the guest mounts its own things on. */
-  readonly mountPoints: readonly string[];
   readonly network: HostNetwork;
   /** Namespaces of another container that must live in the same microVM. */
   readonly joined: readonly { readonly type: string; readonly path: string }[];
-  /** Empty: the runtime's choice. */
-  readonly cgroupsPath: string;
-  /** As the spec has them: limits of the host's cgroup, and what sizes the microVM. */
-  readonly resources: ResourcesSpec | undefined;
-  readonly hooks: {
-    readonly prestart: readonly HookSpec[];
-    readonly createRuntime: readonly HookSpec[];
-    readonly createContainer: readonly HookSpec[];
-    readonly poststart: readonly HookSpec[];
-    readonly poststop: readonly HookSpec[];
-  };
   readonly vm: HostVm;
-  readonly terminal: boolean;
-  /** The uid and gid of the host that root of the container is, in a user namespace. */
-  readonly uidMappings: readonly IdMappingSpec[];
-  readonly gidMappings: readonly IdMappingSpec[];
 }
 
 /** What the host has decided and the agent must know. */
@@ -55,8 +36,10 @@ export interface GuestContext {
 
 const propagations = ['shared', 'slave', 'private', 'unbindable'];
 
+const hostHooks = ['prestart', 'createRuntime', 'createContainer', 'poststart', 'poststop'] as const;
+
 /**
- * The host's part of a config.json. Every field of the spec is in this plan, in `guestContainerOf`, or refused.
+ * Checks a config.json, and answers what the host decides first.
  * @throws HrunError SPEC_INVALID, SPEC_UNSUPPORTED that names the field
  */
 export function hostPlanOf(spec: RuntimeSpec): HostPlan {
@@ -66,27 +49,10 @@ export function hostPlanOf(spec: RuntimeSpec): HostPlan {
   if (process === undefined) throw invalidField('process', 'process property must not be empty');
   checkLinux(spec);
   const { network, joined } = planNamespaces(linux);
-  const planned = planMounts(spec);
-  return {
-    root,
-    binds: planned.flatMap((mount) => (mount.kind === 'bind' ? mount.bind : [])),
-    mountPoints: planned.flatMap((mount) => (mount.kind === 'kernel' ? mount.mount.destination : [])),
-    network,
-    joined,
-    cgroupsPath: linux?.cgroupsPath ?? '',
-    resources: linux?.resources,
-    hooks: {
-      prestart: checkHooks(hooks?.prestart, 'hooks.prestart'),
-      createRuntime: checkHooks(hooks?.createRuntime, 'hooks.createRuntime'),
-      createContainer: checkHooks(hooks?.createContainer, 'hooks.createContainer'),
-      poststart: checkHooks(hooks?.poststart, 'hooks.poststart'),
-      poststop: checkHooks(hooks?.poststop, 'hooks.poststop'),
-    },
-    vm: hostVmOf(spec),
-    terminal: process.terminal,
-    uidMappings: linux?.uidMappings ?? [],
-    gidMappings: linux?.gidMappings ?? [],
-  };
+  // What they hold is read where it is needed, and refused here.
+  planMounts(spec);
+  for (const name of hostHooks) checkHooks(hooks?.[name], `hooks.${name}`);
+  return { root, network, joined, vm: hostVmOf(spec) };
 }
 
 /** The agent's part. Call `hostPlanOf` first: it checks what both rely on. @throws as it */

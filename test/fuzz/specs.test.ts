@@ -30,9 +30,8 @@ describe('fuzzing what says how something is to run', () => {
     check(bytes) {
       unlessRefused(['SPEC_INVALID', 'SPEC_UNSUPPORTED'], () => {
         const spec = parseRuntimeSpec(bytes);
-        const host = hostPlanOf(spec);
+        hostPlanOf(spec);
         const guest = guestContainerOf(spec, context);
-        expect(host.binds.length + host.mountPoints.length).to.equal(spec.mounts.length);
         expect(guest.mounts).to.have.length(spec.mounts.length);
         for (const { destination } of guest.mounts) expect(destination).to.match(/^\//).and.not.contain('\0');
       });
