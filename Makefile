@@ -125,8 +125,7 @@ fuzz: tools ## damage what every parser of host and agent reads, SECONDS each (6
 chaos: build $(CRASHING) test-packages ## kill everything at every step, then ROUNDS times at any moment (1000), and write down what was lost
 	rm -f $(NOTES)
 	HRUN_CHAOS_ROUNDS=$(or $(ROUNDS),1000) HRUN_REPORT=$(abspath $(NOTES)) $(MOCHA) --no-config --extension ts \
-	  --require test/integration/setup.ts test/integration/chaos/crashes.test.ts \
-	  test/integration/chaos/corruption.test.ts
+	  --require test/integration/setup.ts test/integration/chaos/{crashes,imageCrashes,managerCrashes,standstill,outOfMemory,many,corruption}.test.ts
 	node build/report.ts $(NOTES)
 
 .PHONY: soak

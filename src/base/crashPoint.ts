@@ -21,7 +21,23 @@ export type CrashPoint =
   | 'remove.renamed'
   | 'exec.created'
   | 'exec.exited'
-  | 'stop.asked';
+  | 'stop.asked'
+  | 'pull.stored'
+  | 'pull.recorded'
+  | 'unpack.made'
+  | 'unpack.unpacked'
+  | 'unpack.published'
+  | 'oci.create.recorded'
+  | 'oci.create.placed'
+  | 'oci.create.booted'
+  | 'oci.create.made'
+  | 'oci.create.told'
+  | 'oci.start.started'
+  | 'oci.exec.started'
+  | 'oci.exec.recorded'
+  | 'oci.exec.exited'
+  | 'oci.delete.ended'
+  | 'oci.delete.renamed';
 
 /**
  * Stands still at `point` when a test has armed it with a file `POINT.armed` in `HRUN_CRASH_DIR`, which becomes

@@ -1,5 +1,6 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { crashPoint } from '../base/crashPoint.ts';
 import { errnoOf, isHrunError } from '../base/errors.ts';
 import { exists } from '../base/exists.ts';
 import { createFlights, type Flights } from '../base/flights.ts';
@@ -181,10 +182,13 @@ async function buildFrom(
     if (layers.length > 0) {
       const { extents } = decompressing;
       const onProgress = (at: UnpackProgress) => tell(progress, layers[at.layerIndex]?.digest, at);
+      await crashPoint('unpack.made');
       await unpacker.unpack({ subject, sourcePath, targetPath, layers: extents, onProgress }, signal);
     }
     for (const { digest } of layers) progress.part(shortDigest(digest), 'Unpacked');
+    await crashPoint('unpack.unpacked');
     await publish(targetPath, path);
+    await crashPoint('unpack.published');
     return true;
   } catch (cause) {
     signal.throwIfAborted();

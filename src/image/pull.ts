@@ -1,4 +1,5 @@
 import { withCancel } from '../base/abort.ts';
+import { crashPoint } from '../base/crashPoint.ts';
 import { HrunError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import { formatSize } from '../base/units.ts';
@@ -96,6 +97,7 @@ export async function pullImage(
   // An image with the same config has the same layers, however they are compressed.
   if (before === undefined) await fetchAll(transfer, layers, signal);
 
+  await crashPoint('pull.stored');
   const image = await deps.store.add(
     recordOf(found.manifest, digest, parsed),
     {
@@ -104,6 +106,7 @@ export async function pullImage(
     },
     signal,
   );
+  await crashPoint('pull.recorded');
   const upToDate =
     before?.repoDigests.includes(byDigest) === true && (name === undefined || before.names.includes(name));
   return { image, reference: subject, digest: found.topDigest, upToDate };

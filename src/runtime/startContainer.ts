@@ -3,6 +3,7 @@ import { crashPoint } from '../base/crashPoint.ts';
 import { HrunError, messageOf } from '../base/errors.ts';
 import type { ContainerId } from '../base/ids.ts';
 import { PhaseClock } from '../base/phases.ts';
+import { isOutOfMemory } from '../vmm/outOfMemory.ts';
 import { type ContainerRecord, type ContainerState, mayBecome } from './containerRecord.ts';
 import type { OutputSink } from './guestProcess.ts';
 import { adoptJoined, joinContainer } from './joinContainer.ts';
@@ -198,7 +199,7 @@ async function superviseToEnd(
 }
 
 function diedWith(error: unknown): ContainerEnd {
-  return { exitCode: diedExitCode, oomKilled: false, error: messageOf(error) };
+  return { exitCode: diedExitCode, oomKilled: isOutOfMemory(error), error: messageOf(error) };
 }
 
 /** An earlier daemon had it from the guest, and died while it took everything down. */

@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { VmId } from '../base/ids.ts';
 import type { JailStep } from '../base/jailSteps.ts';
 import type { JailFacts } from './jail/policy.ts';
+import type { OutOfMemory } from './outOfMemory.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 export type AgentTransport = 'serial' | 'vsock';
@@ -93,7 +94,7 @@ export type VmEnd =
   | { readonly kind: 'killed' }
   | { readonly kind: 'guest-reset' }
   | { readonly kind: 'guest-panic' }
-  | { readonly kind: 'vmm-died'; readonly detail: string };
+  | { readonly kind: 'vmm-died'; readonly detail: string; readonly outOfMemory?: OutOfMemory | undefined };
 
 /** One running microVM. Disposing kills it and removes its sockets, not its disks. */
 export interface MicroVm extends AsyncDisposable {

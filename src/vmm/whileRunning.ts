@@ -47,8 +47,9 @@ async function endedError(vm: MicroVm, end: VmEnd, phase: string): Promise<HrunE
   const message = `microVM ${vm.record.id} ${describeEnd(end)} while ${phase}`;
   const tail = await vm.consoleTail(AbortSignal.timeout(1000)).catch(() => '');
   const lines = lastLines(tail, consoleLines);
-  if (lines.length === 0) return new HrunError(code, message);
-  return new HrunError(code, message, { hint: `its console ended with:\n  ${lines.join('\n  ')}` });
+  const cause = end.kind === 'vmm-died' ? end.outOfMemory : undefined;
+  if (lines.length === 0) return new HrunError(code, message, { cause });
+  return new HrunError(code, message, { cause, hint: `its console ended with:\n  ${lines.join('\n  ')}` });
 }
 
 function describeEnd(end: VmEnd): string {

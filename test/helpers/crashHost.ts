@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import type { CrashPoint } from '../../src/base/crashPoint.ts';
 import { tracesOf } from './hostTraces.ts';
 import { type HrunHost, newHrunHost } from './hrunHost.ts';
+import { newNetns } from './netns.ts';
 
 const libexec = resolve(import.meta.dirname, '../../dist/crash/libexec');
 /** For what is bound to go to be gone. */
@@ -39,14 +40,17 @@ export interface ContainerState {
   readonly Pid: number;
 }
 
-export async function newCrashHost(): Promise<CrashHost> {
+/** @param network whether its containers are in a network, which is looked at too: links, addresses, rules, what is forwarded */
+export async function newCrashHost({ network = false } = {}): Promise<CrashHost> {
   await access(libexec);
   await using undo = new AsyncDisposableStack();
   const crashDirectory = `/tmp/hrc-${process.pid}-${Date.now()}`;
   await mkdir(crashDirectory);
   undo.defer(() => rm(crashDirectory, { recursive: true, force: true }));
+  const netns = network ? undo.use(await newNetns()) : undefined;
   const host = undo.use(
     await newHrunHost({
+      ...(netns && { netns: netns.netns }),
       config: { poolReady: 0, bootTimeoutMs: 300_000 },
       env: { HRUN_LIBEXEC: libexec, HRUN_CRASH_DIR: crashDirectory },
     }),
@@ -61,7 +65,11 @@ export async function newCrashHost(): Promise<CrashHost> {
   };
   await host.ok(['run', '-d', '--name', 'other', 'busybox', 'sleep', '100000']);
   const other = await stateOf('other');
-  const traces = async () => ({ ...(await tracesOf(host)), cgroups: await cgroupsOf(host) });
+  const traces = async () => ({
+    ...(await tracesOf(host)),
+    cgroups: await cgroupsOf(host),
+    network: netns === undefined ? [] : rulesOf(netns.snapshot()),
+  });
   // nothing else is being made when the count begins
   await host.ok(['template', 'build']);
   const emulators = async () => (await host.processes()).filter(({ command }) => /qemu-system/.test(command));
@@ -72,8 +80,15 @@ export async function newCrashHost(): Promise<CrashHost> {
     if (who === 'hrund') return [await host.daemonPid()];
     // one whose keeper is gone is the child of somebody else
     if (who === 'keeper') return await keepersOf(await host.daemonPid());
-    const known = [(await stateOf(container))?.VmPid ?? 0].filter((pid) => pid > 0);
-    const wanted = { qemu: /qemu-system/, 'stand-in': /stand-in/, 'share server': /virtiofsd/ }[who];
+    const state = await stateOf(container);
+    if (who === 'stand-in') {
+      // it shows the command line of what it stands for
+      const managers = await host.hrun(['state', container]);
+      const { pid = state?.Pid ?? 0 } = managers.code === 0 ? JSON.parse(managers.stdout) : {};
+      return pid > 0 ? [pid] : [];
+    }
+    const known = [state?.VmPid ?? 0].filter((pid) => pid > 0);
+    const wanted = { qemu: /qemu-system/, 'share server': /virtiofsd/ }[who];
     const found = (await host.processes())
       .filter(({ pid, command }) => wanted.test(command.split(' ')[0] ?? '') && pid !== other?.VmPid)
       .map(({ pid }) => pid);
@@ -113,6 +128,14 @@ export async function newCrashHost(): Promise<CrashHost> {
   };
 }
 
+/** Without the ports of name servers, which each daemon has anew. */
+function rulesOf(snapshot: string): readonly string[] {
+  return snapshot
+    .replaceAll(/(dnat ip6? to \S+):\d+$/gm, '$1:PORT')
+    .replaceAll(/th dport \{ [\d, ]+ \}/g, 'th dport { PORTS }')
+    .split('\n');
+}
+
 /** What is in one and not in the other. */
 function linesOf(one: object, other: object): readonly string[] {
   const [lines, others] = [one, other].map((of) => JSON.stringify(of, undefined, 1).split('\n'));
@@ -148,4 +171,15 @@ async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** One that has just ended is as good as killed. */
+export function killAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
 }

@@ -2,6 +2,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withCancel } from '../../base/abort.ts';
+import { crashPoint } from '../../base/crashPoint.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { newContainerId, newVmId } from '../../base/ids.ts';
 import { PhaseClock } from '../../base/phases.ts';
@@ -66,6 +67,7 @@ export async function createOci(
   const record = recordOf(request, caller, bundle, vm, ready, deps);
   await store.add(record, bundle.configJson);
   undo.defer(() => store.remove(record.id));
+  await crashPoint('oci.create.recorded');
   await mkdir(record.runDir, { mode: 0o700 });
   undo.defer(() => rm(record.runDir, { recursive: true, force: true }));
 
@@ -89,6 +91,7 @@ export async function createOci(
   }
 
   phases.end('stand-in');
+  await crashPoint('oci.create.placed');
   const sandbox = await withCancel(signal, async (until, cancel) => {
     const opening = openSandbox(
       record,
@@ -128,6 +131,7 @@ export async function createOci(
   });
   // What they took beyond the microVM, which gets ready meanwhile.
   phases.end('hooks');
+  await crashPoint('oci.create.booted');
   const { client } = await sandbox.guest.agent(signal);
   const size = request.stdio.kind === 'attached' ? request.stdio.io.terminalSize : link.terminalSize;
   try {
@@ -142,11 +146,15 @@ export async function createOci(
     if (sandbox.owner !== record.id)
       await client.deleteContainer(record.id, AbortSignal.timeout(undoLimitMs));
   });
+  await crashPoint('oci.create.made');
   if (request.pidFile !== undefined) await writePidFile(request.pidFile, pid, caller.files, signal);
   const created = await store.update(record.id, {
     status: 'created',
     ...(sandbox.owner === record.id && { vm: sandbox.guest.vm.record }),
   });
+  await crashPoint('oci.create.told');
+  // who asked may be gone: nobody would know of it
+  signal.throwIfAborted();
   deps.events.record(ociLaunchEvent(created, phases.timing()));
   const init = new GuestProcess(sandbox.guest, record.id, initProcessId);
   undo.move();

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable } from '../../base/abort.ts';
+import { crashPoint } from '../../base/crashPoint.ts';
 import { messageOf } from '../../base/errors.ts';
 import { parseRuntimeSpec } from '../../oci/runtimeSpec.ts';
 import { removeCgroups } from '../../sys/cgroups.ts';
@@ -39,6 +40,7 @@ export async function deleteOci(
     if (deps.live.get(record.id) !== undefined) await live.link.kill();
     await abortable(live.finished, signal);
   }
+  await crashPoint('oci.delete.ended');
   await runPoststop(record, files, deps, signal);
   await removeCgroups(record.cgroups, AbortSignal.timeout(cgroupLimitMs)).catch((error: unknown) =>
     deps.log.warn({ container: record.name, err: error }, 'a cgroup could not be removed'),

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crashPoint } from '../../base/crashPoint.ts';
 import { HrunError, messageOf } from '../../base/errors.ts';
 import { newVmId } from '../../base/ids.ts';
 import { type ProcessSpec, parseProcessSpec } from '../../oci/processSpec.ts';
@@ -65,6 +66,7 @@ export async function execOci(
   const { link, pid } = standIn;
   await joinCgroups(link.process.pid, record.cgroups);
   await startInGuest(guestExec(record.id, processId, spec, own, link.terminalSize, request.ignorePaused));
+  await crashPoint('oci.exec.started');
   if (request.pidFile !== undefined) await writePidFile(request.pidFile, pid, caller.files, signal);
   const { pid: hostPid, startTicks } = link.process;
   const standInRecord: StandInRecord = {
@@ -77,6 +79,7 @@ export async function execOci(
     execs: [...execs, { processId, standIn: standInRecord }],
   }));
   undo.move();
+  await crashPoint('oci.exec.recorded');
   const exec = superviseExec(live, process, link, standInRecord, deps);
   return request.detach ? 0 : await exec.ended;
 
@@ -128,6 +131,7 @@ export function superviseExec(
     )
     .then(async (code) => {
       signals[Symbol.dispose]();
+      await crashPoint('oci.exec.exited');
       await link.exit(code, never);
       live.execs.delete(processId);
       await rm(join(standIn.controlPath, '..'), { recursive: true, force: true });

@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../base/atomicFile.ts';
 import { Change } from '../../base/change.ts';
+import { crashPoint } from '../../base/crashPoint.ts';
 import { reasonOf } from '../../base/damage.ts';
 import { errnoOf, HrunError } from '../../base/errors.ts';
 import { type ContainerId, isContainerId } from '../../base/ids.ts';
@@ -141,6 +142,7 @@ export class OciStore {
     this.#records.delete(id);
     const doomed = `${this.#directoryOf(id)}.removing`;
     await rename(this.#directoryOf(id), doomed);
+    await crashPoint('oci.delete.renamed');
     await rm(doomed, { recursive: true, force: true });
     this.#onChange(old, undefined);
     this.#change.notify();

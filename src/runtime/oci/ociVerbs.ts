@@ -1,4 +1,5 @@
 import { abortable } from '../../base/abort.ts';
+import { crashPoint } from '../../base/crashPoint.ts';
 import { HrunError } from '../../base/errors.ts';
 import { parseContainerId } from '../../base/ids.ts';
 import { parseRuntimeSpec } from '../../oci/runtimeSpec.ts';
@@ -69,6 +70,7 @@ export function ociEngine(deps: OciDeps): OciEngine {
     }
     const { client } = await live.sandbox.guest.agent(signal);
     await client.startContainer(record.id, signal);
+    await crashPoint('oci.start.started');
     const running = await store.update(record.id, (now) =>
       now.status === 'created' ? { status: 'running' } : {},
     );

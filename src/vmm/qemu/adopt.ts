@@ -2,6 +2,7 @@ import { HrunError } from '../../base/errors.ts';
 import { isAlive } from '../../sys/processes.ts';
 import type { VmmDeps } from '../deps.ts';
 import type { MicroVm, VmRecord } from '../microVm.ts';
+import { findOutOfMemory } from '../outOfMemory.ts';
 import { connectUnix } from './connectUnix.ts';
 import { parseStatus, QemuMicroVm } from './qemuMicroVm.ts';
 import { QmpConnection } from './qmp.ts';
@@ -17,7 +18,9 @@ const answerLimitMs = 30_000;
 export async function adoptMicroVm(record: VmRecord, deps: VmmDeps, signal: AbortSignal): Promise<MicroVm> {
   const subject = `microVM ${record.id}`;
   if (!(await isAlive({ pid: record.pid, startTicks: record.pidStartTicks }))) {
-    throw new HrunError('VM_DIED', `${subject} is gone: its QEMU (pid ${record.pid}) no longer runs`);
+    const cause = await findOutOfMemory(record.cgroups ?? []);
+    const why = cause?.message ?? `its QEMU (pid ${record.pid}) no longer runs`;
+    throw new HrunError('VM_DIED', `${subject} is gone: ${why}`, { cause });
   }
   const limit = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]);
   using undo = new DisposableStack();

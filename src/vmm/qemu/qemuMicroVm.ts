@@ -6,6 +6,7 @@ import type { ProcessIdentity } from '../../sys/processes.ts';
 import { connectVsock } from '../../sys/vsock.ts';
 import { leavePlace } from '../jail/placeVm.ts';
 import type { Disk, DiskSlot, MicroVm, NicCable, OpenDisk, VmEnd, VmRecord } from '../microVm.ts';
+import { findOutOfMemory } from '../outOfMemory.ts';
 import { connectUnix } from './connectUnix.ts';
 import { ConsoleLog } from './consoleLog.ts';
 import { killEmulator } from './emulator.ts';
@@ -169,8 +170,10 @@ export class QemuMicroVm implements MicroVm {
     // without its control channel it cannot be governed, so it does not go on
     await killEmulator(this.#identity).catch(() => {});
     this.#agentSocket?.destroy();
-    const detail = reason.code === 'QEMU_FAILED' ? reason.message : await this.#exited;
-    this.#end.resolve(this.#killed ? { kind: 'killed' } : { kind: 'vmm-died', detail });
+    const outOfMemory = await findOutOfMemory(this.record.cgroups ?? []);
+    const said = reason.code === 'QEMU_FAILED' ? reason.message : await this.#exited;
+    const detail = outOfMemory?.message ?? said;
+    this.#end.resolve(this.#killed ? { kind: 'killed' } : { kind: 'vmm-died', detail, outOfMemory });
   }
 }
 

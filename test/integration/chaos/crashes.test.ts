@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { CrashPoint } from '../../../src/base/crashPoint.ts';
 import { makeBundle } from '../../helpers/bundle.ts';
-import { type CrashHost, newCrashHost, type Participant } from '../../helpers/crashHost.ts';
+import { type CrashHost, killAll, newCrashHost, type Participant } from '../../helpers/crashHost.ts';
 import { type CommandResult, type HrunHost, resultOf } from '../../helpers/hrunHost.ts';
 import { report } from '../../helpers/report.ts';
 import { temporaryDirectory } from '../../helpers/tempDir.ts';
@@ -114,7 +114,7 @@ describe('a crash between two steps', () => {
   let tried = 0;
 
   before(async () => {
-    crash = await newCrashHost();
+    crash = await newCrashHost({ network: true });
   });
   after(async () => {
     await report('chaos', 'a kill between two steps', { times: tried, lies: 0, leaks: 0 });
@@ -130,7 +130,7 @@ describe('a crash between two steps', () => {
           const child = crash.host.start(deed.args, { stdio: ['ignore', 'pipe', 'pipe'] });
           const result = resultOf(child);
           await Promise.race([crash.reached(point), result]);
-          for (const pid of await pidsOf(crash, victim, child)) kill(pid, 'SIGKILL');
+          killAll(await pidsOf(crash, victim, child), 'SIGKILL');
           await crash.release(point);
           const told = await result;
           if (victim !== 'front door') checkTold(told, deed);
@@ -160,7 +160,7 @@ describe("a crash under a manager's container", () => {
       await crash.arm('oci.killed');
       await host.ok(['start', 'box']);
       await crash.reached('oci.killed');
-      for (const pid of await crash.pidsOf('hrund', 'box')) kill(pid, 'SIGKILL');
+      killAll(await crash.pidsOf('hrund', 'box'), 'SIGKILL');
       await crash.release('oci.killed');
       while (JSON.parse(await host.ok(['state', 'box'])).status !== 'stopped') await sleep(50);
       const [record = ''] = await readdir(join(host.run, 'oci'));
@@ -218,10 +218,10 @@ describe('a crash at any moment', () => {
       ];
       await sleep(delayMs);
       const pids = await pidsOf(crash, victim, child);
-      for (const pid of pids) kill(pid, signal);
+      killAll(pids, signal);
       if (signal === 'SIGSTOP') {
         await sleep(300);
-        for (const pid of pids) kill(pid, 'SIGCONT');
+        killAll(pids, 'SIGCONT');
       }
       const what = `round ${round}: ${signal} for ${victim} ${delayMs} ms after ${args.join(' ')}`;
       try {
@@ -247,13 +247,4 @@ async function pidsOf(
 ): Promise<readonly number[]> {
   if (victim === 'front door') return child.pid === undefined || child.exitCode !== null ? [] : [child.pid];
   return await crash.pidsOf(victim, 'victim');
-}
-
-/** One that has just ended is as good as killed. */
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
 }
