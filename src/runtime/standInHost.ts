@@ -7,6 +7,7 @@ import { StandInLink } from './oci/standInLink.ts';
 import { type StandInLauncher, startStandIn } from './ownStandIn.ts';
 import { shareServerArguments } from './shareServer.ts';
 
+const startLimitMs = 30_000;
 const endLimitMs = 10_000;
 const emptyShare = 'empty';
 
@@ -41,6 +42,8 @@ export class StandInHost implements ShareHost {
     const empty = join(runDir, emptyShare);
     for (const point of ['/', ...idleMountPoints]) await mkdir(join(empty, point), { recursive: true });
     undo.defer(() => rm(empty, { recursive: true, force: true }));
+    // Not given up half-way: nobody would know of a process that is just coming up.
+    const limit = AbortSignal.timeout(startLimitMs);
     await startStandIn(
       {
         controlPath,
@@ -49,9 +52,10 @@ export class StandInHost implements ShareHost {
         shares: [{ name: emptyShare, path: empty, readonly: true, create: false }],
       },
       launcher,
-      signal,
+      limit,
     );
-    const host = await StandInHost.adopt(runDir, signal);
+    const host = undo.use(await StandInHost.adopt(runDir, limit));
+    signal.throwIfAborted();
     undo.move();
     return host;
   }
