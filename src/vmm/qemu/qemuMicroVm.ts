@@ -173,7 +173,9 @@ export class QemuMicroVm implements MicroVm {
     const outOfMemory = await findOutOfMemory(this.record.cgroups ?? []);
     const said = reason.code === 'QEMU_FAILED' ? reason.message : await this.#exited;
     const detail = outOfMemory?.message ?? said;
-    this.#end.resolve(this.#killed ? { kind: 'killed' } : { kind: 'vmm-died', detail, outOfMemory });
+    this.#end.resolve(
+      this.#killed ? { kind: 'killed' } : { kind: 'vmm-died', detail, ...(outOfMemory && { outOfMemory }) },
+    );
   }
 }
 
