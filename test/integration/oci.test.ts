@@ -663,6 +663,19 @@ for (const launch of ['cold', 'pooled'] as const) {
         expect(kept).to.include({ exitCode: 137, error: 'the share server ended' });
       });
 
+      it('leaves nothing when its daemon and its microVM die at once', async () => {
+        await running('c', { args: ['sleep', '1000'] });
+        const { vm } = await state('c');
+        const [record = ''] = await readdir(join(host.run, 'oci'));
+        const { shareHost } = JSON.parse(await readFile(join(host.run, 'oci', record, 'state.json'), 'utf8'));
+        const pid = await host.daemonPid();
+        process.kill(pid, 'SIGKILL');
+        process.kill(vm.pid, 'SIGKILL');
+        await until(async () => (await host.daemonPid().catch(() => pid)) !== pid);
+        await stopped('c');
+        await until(async () => (await stat(`/proc/${shareHost.hostPid}`).catch(() => 'gone')) === 'gone');
+      });
+
       it('boots one for a caller in a pid namespace of its own', async () => {
         await config({ args: ['sleep', '1000'] });
         const command = ['--pid', '--fork', '--mount-proc', host.path, 'create', '--bundle', bundle, 'c'];

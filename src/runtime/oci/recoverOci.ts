@@ -8,6 +8,7 @@ import { removeCgroups } from '../../sys/cgroups.ts';
 import { endProcess } from '../../sys/endProcess.ts';
 import { GuestProcess } from '../guestProcess.ts';
 import { initProcessId } from '../launchContainer.ts';
+import { endStrayStandIn } from '../shares.ts';
 import { StandInHost } from '../standInHost.ts';
 import { superviseExec } from './execOci.ts';
 import type { LiveOci, Sandbox } from './liveOci.ts';
@@ -126,6 +127,10 @@ async function forget(record: OciRecord, deps: OciDeps): Promise<void> {
 
 /** The daemon died after the end was on disk and before the stand-in had it. */
 async function finishExit(record: OciRecord): Promise<void> {
+  // Of a microVM that died with the daemon the share server's stand-in still waits for the next one.
+  if (ownsVm(record) && record.shareHost !== undefined) {
+    await endStrayStandIn(record.vmRunDir, AbortSignal.timeout(limitMs));
+  }
   if (record.standIn !== undefined) {
     const limit = AbortSignal.timeout(limitMs);
     const link = await StandInLink.dial(record.standIn.controlPath, limit).catch(() => undefined);
