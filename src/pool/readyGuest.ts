@@ -67,10 +67,11 @@ export async function makeReady(
   const runDir = join(deps.vmsDir, id);
   await mkdir(runDir, { mode: 0o700 });
   undo.defer(() => rm(runDir, { recursive: true, force: true }));
+  const place = { id, runDir, undo };
   const made =
     'key' in stock.from
-      ? await cloneReady(stock.from, stock, id, runDir, templates, deps, undo, signal)
-      : await bootReady(stock.from, stock, id, runDir, deps, undo, signal);
+      ? await cloneReady(stock.from, stock, place, templates, deps, signal)
+      : await bootReady(stock.from, stock, place, deps, signal);
   const { vm } = made.guest;
   await vm.pause(signal);
   const takenBytes = (await privateBytes(vm.record.pid)) ?? 0;
@@ -91,14 +92,19 @@ export async function whenUseless({ guest, host }: PooledGuest): Promise<void> {
   await Promise.race([guest.vm.ended, ...(host ? [host.ended] : [])]);
 }
 
+/** Where a guest is made, and what is undone if it is not. */
+interface Place {
+  readonly id: VmId;
+  readonly runDir: string;
+  readonly undo: AsyncDisposableStack;
+}
+
 async function cloneReady(
   { key, scope }: FromTemplate,
   { shape, root }: Stock,
-  id: VmId,
-  runDir: string,
+  { id, runDir, undo }: Place,
   templates: Templates,
   deps: BuildDeps,
-  undo: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<PooledGuest> {
   using lease = await templates.use(key, shape, scope, signal);
@@ -112,10 +118,8 @@ async function cloneReady(
 async function bootReady(
   { nicSlots, tag }: WithShare,
   { shape, root }: Stock,
-  id: VmId,
-  runDir: string,
+  { id, runDir, undo }: Place,
   deps: BuildDeps,
-  undo: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<PooledGuest> {
   const host = undo.use(await deps.shareHost(runDir, signal));

@@ -34,14 +34,18 @@ export const poolStatus: Verb = {
 
 export const poolSet: Verb = {
   configure(command) {
-    command.option('--ready <number>', 'Clones kept ready for each shape and image in use', integerOption(0));
+    command.option(
+      '--ready <number>',
+      'MicroVMs kept ready for each shape and image in use',
+      integerOption(0),
+    );
     command.option('--idle-timeout <seconds>', 'How long a shape and an image are in use', integerOption(1));
     command.option(
       '--refill-pause <ms>',
-      'How long nothing is launched or made before a clone is',
+      'How long nothing is launched or made before the next is',
       integerOption(0),
     );
-    command.option('--memory <size>', 'Memory that all waiting clones may take', sizeOption('--memory'));
+    command.option('--memory <size>', 'Memory that all waiting microVMs may take', sizeOption('--memory'));
     command.option(
       '--min-available <percent>',
       "With less of the host's memory available there is no pool",
